@@ -1,0 +1,42 @@
+"""From calibration data to quantization parameters: observers, data sources, weight rounding."""
+
+from __future__ import annotations
+
+from uqfc.calibration.data import CalibrationData, iterate
+from uqfc.calibration.images import Preprocess
+from uqfc.calibration.observers import CalibrationMethod, Observer, make_observer
+from uqfc.calibration.parameters import (
+    QuantizationParameters,
+    activation_parameters,
+    affine_parameters,
+)
+from uqfc.calibration.reconstruction import GramAccumulator, adaptive_round, reconstruction_error
+from uqfc.calibration.weights import (
+    QuantizedWeights,
+    WeightMethod,
+    bias_correction,
+    equalize,
+    integer_range,
+    quantize_weights,
+)
+
+__all__ = [
+    "CalibrationData",
+    "CalibrationMethod",
+    "GramAccumulator",
+    "Observer",
+    "Preprocess",
+    "QuantizationParameters",
+    "QuantizedWeights",
+    "WeightMethod",
+    "activation_parameters",
+    "adaptive_round",
+    "affine_parameters",
+    "bias_correction",
+    "equalize",
+    "integer_range",
+    "iterate",
+    "make_observer",
+    "quantize_weights",
+    "reconstruction_error",
+]

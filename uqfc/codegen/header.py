@@ -1,0 +1,95 @@
+"""The C header that goes with an object file."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from uqfc_runtime.info import ModelInfo, TensorInfo
+
+from uqfc.codegen.entry_points import ARENA_ALIGNMENT, prefixed_symbols
+from uqfc.errors import UqfcError
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def check_prefix(prefix: str) -> str:
+    """``prefix`` if it is a C identifier; else UqfcError."""
+    if not _IDENTIFIER.fullmatch(prefix):
+        raise UqfcError(f"symbol prefix '{prefix}' is not a C identifier, e.g. 'my_model'")
+    return prefix
+
+
+def default_prefix(name: str) -> str:
+    """A C identifier made of a model's name."""
+    identifier = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()[:48]
+    return f"model_{identifier}" if not identifier or identifier[0].isdigit() else identifier
+
+
+def header_text(info: ModelInfo, prefix: str) -> str:
+    """The header for an object file whose symbols start with ``prefix``."""
+    symbols = prefixed_symbols(check_prefix(prefix))
+    macro = prefix.upper()
+    sizes = "\n".join(
+        f"#define {macro}_{kind}_{i}_BYTES {tensor.nbytes}"
+        for kind, tensors in (("INPUT", info.inputs), ("OUTPUT", info.outputs))
+        for i, tensor in enumerate(tensors)
+    )
+    return f"""\
+/* {_comment(info.name)}, compiled by {_comment(info.producer)}. Generated: do not edit.
+ *
+ * Target {info.target.name}: needs {_features(info)}.
+ * The object calls nothing but memcpy, memmove and memset.
+ *
+{_tensors("inputs", info.inputs)}{_tensors("outputs", info.outputs)} */
+#ifndef {macro}_H
+#define {macro}_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+#define {macro}_INPUTS {len(info.inputs)}
+#define {macro}_OUTPUTS {len(info.outputs)}
+{sizes}
+
+/* Scratch memory that the caller provides, one for each concurrent call. */
+#define {macro}_ARENA_BYTES {info.arena_bytes}
+#define {macro}_ARENA_ALIGNMENT {ARENA_ALIGNMENT}
+
+/* The model info: JSON, NUL-terminated. */
+const char *{symbols.info}(void);
+
+/* The version of the ABI: 1. */
+uint32_t {symbols.abi_version}(void);
+
+/* Runs the model once. Inputs and outputs are dense, row-major, aligned to their elements, and do
+ * not overlap. Re-entrant. Returns 0, or -1 if the arena is not aligned. */
+int32_t {symbols.run}(const void *const *inputs, void *const *outputs, void *arena);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif /* {macro}_H */
+"""
+
+
+def _features(info: ModelInfo) -> str:
+    names = " ".join(info.target.cpu_features)
+    return _comment(f"the CPU features {names}") if names else "no CPU feature beyond the baseline"
+
+
+def _tensors(kind: str, tensors: tuple[TensorInfo, ...]) -> str:
+    return "".join(
+        f" * {kind}[{i}] {_comment(json.dumps(t.name))}: {t.dtype.name} {list(t.shape)}\n"
+        for i, t in enumerate(tensors)
+    )
+
+
+def _comment(text: str) -> str:
+    """``text`` in one line of ASCII that cannot end a C comment or start one."""
+    printable = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return printable.replace("*/", "*|").replace("/*", "|*").replace("??", "?")

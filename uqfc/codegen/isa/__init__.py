@@ -1,0 +1,104 @@
+"""What kernels need to know of an instruction set: an ``Isa``, one for each ``Target.isa``.
+
+``vnni512``  AVX-512 F/BW/VL/VNNI: 32 vector registers of 512 bits, masks, ``vpdpbusd``;
+``avx2``     x86-64-v3: 16 registers of 256 bits, ``vpmaddwd`` / ``vpmaddubsw``;
+``portable`` plain LLVM vectors, nothing that is not in the target's baseline (SSE2 on x86-64).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from uqfc.errors import TargetError
+
+PANEL_VECTOR = 16
+"""Channels of a vector; panels are one or two of them."""
+
+
+@dataclass(frozen=True)
+class Isa:
+    """A machine to generate code for. Hashable, and part of the key of whatever is compiled."""
+
+    name: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    """LLVM feature strings, ``+avx512vnni``."""
+    required: tuple[str, ...]
+    """CPU features (Linux names) that the generated code may use."""
+    tile_rows: int
+    """Most rows of a GEMM tile."""
+    tile_vectors: int
+    """Vectors of 16 channels in a full panel of a GEMM tile."""
+    masked_memory: bool
+    """Masked loads and stores of every element size are cheap."""
+    native_round: bool
+    """``llvm.roundeven`` is one instruction rather than a library call."""
+
+    @property
+    def panel(self) -> int:
+        """Output channels of a full weight panel."""
+        return self.tile_vectors * PANEL_VECTOR
+
+    @property
+    def feature_string(self) -> str:
+        return ",".join(self.features)
+
+
+class TargetLike(Protocol):
+    """The fields of ``uqfc.targets.Target`` that code generation uses."""
+
+    @property
+    def isa(self) -> str: ...
+    @property
+    def triple(self) -> str: ...
+    @property
+    def cpu(self) -> str: ...
+    @property
+    def features(self) -> tuple[str, ...]: ...
+
+
+VNNI512 = Isa(
+    name="vnni512",
+    triple="x86_64-unknown-linux-gnu",
+    cpu="x86-64-v4",
+    features=("+avx512vnni",),
+    required=("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd", "avx512_vnni"),
+    tile_rows=12,
+    tile_vectors=2,
+    masked_memory=True,
+    native_round=True,
+)
+AVX2 = Isa(
+    name="avx2",
+    triple="x86_64-unknown-linux-gnu",
+    cpu="x86-64-v3",
+    features=(),
+    required=("avx2", "fma", "bmi2"),
+    tile_rows=4,
+    tile_vectors=1,
+    masked_memory=False,
+    native_round=True,
+)
+PORTABLE = Isa(
+    name="portable",
+    triple="x86_64-unknown-linux-gnu",
+    cpu="x86-64",
+    features=(),
+    required=(),
+    tile_rows=2,
+    tile_vectors=1,
+    masked_memory=False,
+    native_round=False,
+)
+ISAS = {isa.name: isa for isa in (VNNI512, AVX2, PORTABLE)}
+
+
+def isa_for(target: TargetLike) -> Isa:
+    """The ``Isa`` of a target, with its triple, cpu and features; TargetError if there is none."""
+    if target.isa not in ISAS:
+        known = ", ".join(ISAS)
+        raise TargetError(f"target field 'isa': '{target.isa}' has no kernels; accepted: {known}")
+    base = ISAS[target.isa]
+    return replace(base, triple=target.triple, cpu=target.cpu, features=tuple(target.features))

@@ -1,0 +1,62 @@
+"""Integer kernels, and how generated code uses them.
+
+A *spec* (``GemmSpec``, ``ConvSpec``, ``DepthwiseSpec``) is a frozen, hashable dataclass of what is
+fixed in the code: instruction set, weight storage, tile, epilogue. Sizes, strides, pointers and
+scalars are arguments, so a network needs few distinct functions; ``emit`` makes each of them once
+per module. A caller that holds NumPy weights and static shapes does::
+
+    epilogue = Epilogue("u8", activation=None, residual=True)
+    spec = gemm_spec(isa, rows=49, storage="u4", epilogue=epilogue)      # or
+    spec = conv_spec(isa, dims, storage="s8", epilogue=epilogue)         # dims: ConvDims
+    spec = depthwise_spec(isa, dims, storage="u4", epilogue=epilogue)    # or
+
+    layout = spec.layout(dims)            # packing.PanelLayout, or one for each group (ConvSpec)
+    blob = spec.pack(dims, weights, zero_points)        # uint8[layout.bytes]; see below
+    addend = spec.pad(dims, addend)       # int32[N] -> int32[padded N], likewise multipliers
+    bytes_needed = spec.scratch_bytes(dims)             # 64-byte aligned memory during the call
+    spec.call(b, Operands(x, weights, addend, multiplier, out, residual, scratch), dims, scalars)
+
+``call`` emits (at most once per module) the functions that it needs and one call instruction with
+the sizes as constants. ``spec.name`` is the name of the function called.
+
+Dims are ``GemmDims(rows, k, n, lda, ldc, ldr)`` or ``ConvDims`` (NHWC; also for depthwise).
+``Scalars`` are Python numbers: see ``epilogue``.
+
+Weights are what the kernel multiplies raw ``u8`` activations with, ``sum_k x[k] * (w[k] - zw)``:
+int32 arrays [N, K] with zero points [N]; convolutions use [Cout, kh, kw, Cin / groups], depthwise
+[C, kh, kw]. Storage: ``s8`` (zero points must be 0), ``u4`` (values 0..15, any zero point 0..15;
+s4 is stored as value + 8 with zero point + 8), ``s16`` (zero points must be 0; for 8-bit weights
+whose difference to their zero point needs 9 bits). Addends hold the bias and ``-zx * sum(w - zw)``.
+The sum must fit int32, which the caller proves; ``s16`` needs |w| <= 32767.
+
+Memory contract: ``x`` and ``scratch`` have 64 readable bytes after their end, ``x`` is not ``out``;
+``residual`` may be ``out`` itself; nothing is written past the end of ``out``. ``weights``,
+``addend`` and ``multiplier`` are read within their bounds.
+
+Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}__{isa}``, where ``w`` is ``i8c``, ``i4c``
+or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``, ``conv`` or ``dwconv``, and
+``tile`` is ``12x32c4``: 12 rows by 32 channels, 4 values of K at a time; depthwise has
+``3x3s1``: kernel size and horizontal stride.
+"""
+
+from __future__ import annotations
+
+from uqfc.codegen.kernels.conv import ConvSpec, conv_spec
+from uqfc.codegen.kernels.depthwise import DepthwiseSpec, depthwise_spec
+from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
+from uqfc.codegen.kernels.gemm import GemmSpec, gemm_spec
+from uqfc.codegen.kernels.operands import ConvDims, GemmDims, Operands
+
+__all__ = [
+    "ConvDims",
+    "ConvSpec",
+    "DepthwiseSpec",
+    "Epilogue",
+    "GemmDims",
+    "GemmSpec",
+    "Operands",
+    "Scalars",
+    "conv_spec",
+    "depthwise_spec",
+    "gemm_spec",
+]

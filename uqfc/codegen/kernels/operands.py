@@ -1,0 +1,71 @@
+"""What a kernel is called with: sizes (known at compile time) and pointers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uqfc.codegen.vector import Pointer
+
+
+@dataclass(frozen=True)
+class GemmDims:
+    """``out[rows, n] = x[rows, k] @ w[n, k].T``. Row strides: ``lda`` in bytes, others in elements.
+
+    ``ldc`` is the stride of ``out``, ``ldr`` that of the residual.
+    """
+
+    rows: int
+    k: int
+    n: int
+    lda: int
+    ldc: int
+    ldr: int = 0
+
+    @staticmethod
+    def dense(rows: int, k: int, n: int) -> GemmDims:
+        """Contiguous operands."""
+        return GemmDims(rows, k, n, lda=k, ldc=n, ldr=n)
+
+
+@dataclass(frozen=True)
+class ConvDims:
+    """A dense NHWC convolution. Padding at the end is implied by the output size.
+
+    Kernel weights are [out_channels, kernel_height, kernel_width, in_channels / groups].
+    """
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_height: int
+    out_width: int
+    out_channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_begin: tuple[int, int] = (0, 0)
+    groups: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of the batch: the rows of the equivalent matrix product."""
+        return self.batch * self.out_height * self.out_width
+
+    @property
+    def taps(self) -> int:
+        """Length of the reduction of one output."""
+        return self.kernel[0] * self.kernel[1] * (self.in_channels // self.groups)
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Pointers of one call. ``scratch`` is needed where ``scratch_bytes`` is not 0."""
+
+    x: Pointer
+    weights: Pointer
+    addend: Pointer
+    multiplier: Pointer
+    out: Pointer
+    residual: Pointer | None = None
+    scratch: Pointer | None = None

@@ -1,0 +1,1 @@
+"""The four dialects: ``nn`` (float graph), ``quant`` (types), ``qnn`` (integer graph), ``qkernel``."""

@@ -1,0 +1,289 @@
+"""Kernels: which compiled function runs, on packed weights, at which place of the arena.
+
+A ``qkernel.launch`` runs one kernel. Its body *is the meaning*: ordinary ``nn``/``qnn`` ops on
+tensors that say what the kernel computes, so the interpreter needs to know nothing of kernels.
+Packed constants are decoded in the body by ``qkernel.unpack``. Before the memory plan a launch
+gives tensors; after it, operands are ``memref`` views of one arena and the result is written into
+the ``into`` operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, TensorType
+from xdsl.ir import Attribute, Block, Data, Dialect, Operation, Region, SSAValue
+from xdsl.irdl import (
+    AttrSizedOperandSegments,
+    IRDLOperation,
+    ParsePropInAttrDict,
+    irdl_attr_definition,
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    prop_def,
+    region_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+    var_result_def,
+)
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.traits import IsTerminator, Pure
+from xdsl.utils.exceptions import VerifyException
+
+from uqfc.dialects.nn.base import TensorOp, values
+from uqfc.dialects.tensors import (
+    AnyTensor,
+    Shape,
+    element_of,
+    i4,
+    i8,
+    integer,
+    numpy_dtype,
+    shape_of,
+    tensor_type,
+    type_of,
+    ui4,
+    ui8,
+)
+
+FORMATS = ("panels", "taps")
+ALIGNMENT = 64
+"""Bytes; of the arena and of every buffer in it."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a weight tensor is stored for a kernel; ``uqfc.packing`` has the functions.
+
+    ``panels``: [groups][N / panel][K / group][panel][group] bytes or nibbles (gemm, conv);
+    ``taps``: [kh * kw / group][C][group] (depthwise). ``bits`` is 4, 8 or 16 per stored value.
+    """
+
+    format: str
+    bits: int
+    panel: int
+    group: int
+
+
+@irdl_attr_definition
+class PackingAttr(Data[Packing]):
+    """``#qkernel.packing<panels, 4, 32, 4>``: format, bits, panel width, k group."""
+
+    name = "qkernel.packing"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Packing:
+        with parser.in_angle_brackets():
+            kind = parser.parse_identifier()
+            numbers: list[int] = []
+            for _ in range(3):
+                parser.parse_punctuation(",")
+                numbers.append(parser.parse_integer(allow_boolean=False))
+        return Packing(kind, *numbers)
+
+    def print_parameter(self, printer: Printer) -> None:
+        p = self.data
+        printer.print_string(f"<{p.format}, {p.bits}, {p.panel}, {p.group}>")
+
+    def verify(self) -> None:
+        p = self.data
+        if p.format not in FORMATS:
+            raise VerifyException(f"unknown packing '{p.format}'; known: {', '.join(FORMATS)}")
+        if p.bits not in (4, 8, 16) or p.panel < 1 or p.group < 1:
+            raise VerifyException("packing: bits must be 4, 8 or 16, panel and group >= 1")
+
+
+@irdl_op_definition
+class UnpackOp(TensorOp):
+    """The weight tensor (result type) that ``packed`` (bytes, ui8) stores."""
+
+    name = "qkernel.unpack"
+    packed = operand_def()
+    packing = prop_def(PackingAttr)
+    traits = traits_def(Pure())
+    assembly_format = "$packed attr-dict `:` type($packed) `->` type($result)"
+
+    def __init__(
+        self, packed: SSAValue | Operation, packing: Packing, shape: Shape, element: Attribute
+    ) -> None:
+        super().__init__(
+            operands=[packed],
+            properties={"packing": PackingAttr(packing)},
+            result_types=[tensor_type(shape, element)],
+        )
+
+    def infer_type(self) -> AnyTensor:
+        if len(shape_of(self.packed)) != 1 or element_of(self.packed) != ui8:
+            raise VerifyException("qkernel.unpack takes a rank-1 tensor of ui8")
+        if element_of(self.result) not in (i8, ui8, i4, ui4):
+            raise VerifyException("qkernel.unpack: result must be i8, ui8, i4 or ui4")
+        return type_of(self.result)
+
+
+@irdl_op_definition
+class YieldOp(IRDLOperation):
+    """Ends a launch's body with the value that the kernel gives."""
+
+    name = "qkernel.yield"
+    value = operand_def()
+    traits = traits_def(IsTerminator())
+    assembly_format = "$value attr-dict `:` type($value)"
+
+    def __init__(self, value: SSAValue | Operation) -> None:
+        super().__init__(operands=[value])
+
+
+def as_tensor(kind: Attribute) -> AnyTensor:
+    """The tensor type that a launch's body sees for an operand type; VerifyException otherwise."""
+    if isinstance(kind, MemRefType | TensorType):
+        ranked = cast(AnyTensor, kind)
+        return tensor_type(ranked.get_shape(), ranked.get_element_type())
+    raise VerifyException(f"a kernel takes tensors and memrefs, not {kind}")
+
+
+@irdl_op_definition
+class LaunchOp(IRDLOperation):
+    """Runs a kernel; ``kernel`` is the name of the compiled function once it is selected."""
+
+    name = "qkernel.launch"
+    inputs = var_operand_def()
+    into = var_operand_def()
+    outputs = var_result_def()
+    kernel = opt_prop_def(StringAttr)
+    scratch = opt_prop_def(IntegerAttr)
+    """Byte offset of the kernel's scratch buffer in the arena."""
+    body = region_def("single_block")
+
+    irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
+    assembly_format = (
+        "($inputs^ `:` type($inputs))? (`into` $into^ `:` type($into))? "
+        "(`->` type($outputs)^)? $body attr-dict"
+    )
+
+    def __init__(
+        self,
+        inputs: Sequence[SSAValue | Operation],
+        body: Region,
+        *,
+        into: SSAValue | Operation | None = None,
+        kernel: str | None = None,
+        scratch: int | None = None,
+    ) -> None:
+        result = [] if into is not None else [yielded(body).type]
+        super().__init__(
+            operands=[values(inputs), [] if into is None else [into]],
+            properties={
+                "kernel": None if kernel is None else StringAttr(kernel),
+                "scratch": None if scratch is None else integer(scratch),
+            },
+            result_types=[result],
+            regions=[body],
+        )
+
+    def verify_(self) -> None:
+        if len(self.into) + len(self.outputs) != 1:
+            raise VerifyException("qkernel.launch has one result or one `into` operand")
+        block = self.body.block
+        expected = [as_tensor(v.type) for v in self.inputs]
+        if [a.type for a in block.args] != expected:
+            raise VerifyException("qkernel.launch: block arguments do not match the operands")
+        last = block.last_op
+        if not isinstance(last, YieldOp):
+            raise VerifyException("qkernel.launch: the body must end with qkernel.yield")
+        target = self.into[0].type if self.into else self.outputs[0].type
+        if as_tensor(target) != last.value.type:
+            raise VerifyException(f"qkernel.launch yields {last.value.type}, expected {target}")
+
+    @property
+    def block(self) -> Block:
+        return self.body.block
+
+    @property
+    def meaning(self) -> list[Operation]:
+        """The body's ops without unpacking and terminator, in order."""
+        return [op for op in self.block.ops if not isinstance(op, UnpackOp | YieldOp)]
+
+
+def yielded(body: Region) -> SSAValue:
+    last = body.block.last_op
+    if not isinstance(last, YieldOp):
+        raise VerifyException("qkernel.launch: the body must end with qkernel.yield")
+    return last.value
+
+
+def memref_bytes(kind: Attribute) -> int:
+    """Bytes of a dense memref or tensor."""
+    ranked = as_tensor(kind)
+    return prod(ranked.get_shape()) * numpy_dtype(ranked.get_element_type()).itemsize
+
+
+@irdl_op_definition
+class ArenaOp(IRDLOperation):
+    """The caller's scratch memory, aligned to ``ALIGNMENT`` bytes."""
+
+    name = "qkernel.arena"
+    result = result_def(MemRefType)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "attr-dict `:` type($result)"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(result_types=[MemRefType(ui8, [size])])
+
+    @property
+    def size(self) -> int:
+        return memref_bytes(self.result.type)
+
+
+@irdl_op_definition
+class ViewOp(IRDLOperation):
+    """A dense buffer at ``offset`` bytes from the start of the arena."""
+
+    name = "qkernel.view"
+    arena = operand_def(MemRefType)
+    offset = prop_def(IntegerAttr)
+    result = result_def(MemRefType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$arena attr-dict `:` type($arena) `->` type($result)"
+
+    def __init__(
+        self, arena: SSAValue | Operation, offset: int, shape: Shape, element: Attribute
+    ) -> None:
+        super().__init__(
+            operands=[arena],
+            properties={"offset": integer(offset)},
+            result_types=[MemRefType(element, list(shape))],
+        )
+
+    def verify_(self) -> None:
+        end = self.offset.value.data + memref_bytes(self.result.type)
+        if self.offset.value.data < 0 or end > memref_bytes(self.arena.type):
+            raise VerifyException("qkernel.view reaches outside the arena")
+        if self.offset.value.data % ALIGNMENT:
+            raise VerifyException(f"qkernel.view: offset is not a multiple of {ALIGNMENT}")
+
+
+Qkernel = Dialect(
+    "qkernel", [ArenaOp, LaunchOp, UnpackOp, ViewOp, YieldOp], [PackingAttr]
+)
+
+__all__ = [
+    "ALIGNMENT",
+    "ArenaOp",
+    "LaunchOp",
+    "Packing",
+    "PackingAttr",
+    "Qkernel",
+    "UnpackOp",
+    "ViewOp",
+    "YieldOp",
+    "as_tensor",
+    "memref_bytes",
+    "yielded",
+]

@@ -1,0 +1,336 @@
+"""Quantized types in upstream MLIR's syntax, and the casts that place the quantize points.
+
+``!quant.uniform<u8:f32, 0.02:128>`` per tensor, ``!quant.uniform<i4:f32:0, {0.021, 0.018:-1}>`` per
+channel of axis 0, ``!quant.uniform<i8<-127:127>:f32, 0.5>`` with a narrower range than the storage,
+``!quant.uniform<u4:f32:{1:32}, {0.5:8, 0.25:7, …}>`` with one scale per block of 32 along axis 1
+(scales in row-major order of the blocks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, prod
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import StringAttr, TensorType, f32
+from xdsl.ir import Attribute, Data, Dialect, Operation, SSAValue, TypeAttribute
+from xdsl.irdl import (
+    irdl_attr_definition,
+    irdl_op_definition,
+    operand_def,
+    prop_def,
+    traits_def,
+)
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from uqfc.dialects.nn.base import TensorOp, format_float
+from uqfc.dialects.tensors import (
+    AnyTensor,
+    Shape,
+    element_of,
+    i4,
+    i8,
+    shape_of,
+    tensor_type,
+    ui4,
+    ui8,
+)
+
+STORAGE_RANGES: dict[str, tuple[int, int]] = {
+    "u8": (0, 255),
+    "i8": (-128, 127),
+    "u4": (0, 15),
+    "i4": (-8, 7),
+    "i32": (-(2**31), 2**31 - 1),
+}
+STORAGE_ELEMENTS: dict[str, Attribute] = {"u8": ui8, "i8": i8, "u4": ui4, "i4": i4}
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """``real = (q - zero_point) * scale`` with ``qmin <= q <= qmax``.
+
+    ``axis`` is None per tensor; ``block`` > 0 groups the axis into blocks of that many elements.
+    """
+
+    storage: str
+    qmin: int
+    qmax: int
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int | None = None
+    block: int = 0
+
+    @staticmethod
+    def of(
+        storage: str,
+        scales: NDArray[np.float32] | float,
+        zero_points: NDArray[np.int32] | int = 0,
+        *,
+        axis: int | None = None,
+        block: int = 0,
+        qmin: int | None = None,
+        qmax: int | None = None,
+    ) -> QuantParams:
+        """From arrays; the range defaults to the storage's."""
+        low, high = STORAGE_RANGES[storage]
+        scale_list = np.atleast_1d(np.asarray(scales, np.float32)).reshape(-1)
+        zero_list = np.broadcast_to(np.asarray(zero_points, np.int32), scale_list.shape).reshape(-1)
+        return QuantParams(
+            storage,
+            low if qmin is None else qmin,
+            high if qmax is None else qmax,
+            tuple(float(s) for s in scale_list),
+            tuple(int(z) for z in zero_list),
+            axis,
+            block,
+        )
+
+    def broadcast(self, shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Scale and zero point as arrays that broadcast against a tensor of this shape."""
+        scale = np.asarray(self.scales, np.float32)
+        zero = np.asarray(self.zero_points, np.int32)
+        if self.axis is None:
+            return scale.reshape(()), zero.reshape(())
+        if not self.block:
+            view = [1] * len(shape)
+            view[self.axis] = shape[self.axis]
+            return scale.reshape(view), zero.reshape(view)
+        grid = block_grid(shape, self.axis, self.block)
+        spread = [
+            np.repeat(v.reshape(grid), self.block, axis=self.axis).take(
+                range(shape[self.axis]), axis=self.axis
+            )
+            for v in (scale, zero)
+        ]
+        return spread[0].astype(np.float32), spread[1].astype(np.int32)
+
+
+def block_grid(shape: Shape, axis: int, block: int) -> Shape:
+    """The shape with ``axis`` counted in blocks; the last block may be short."""
+    return (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :])
+
+
+def check_params(params: QuantParams) -> None:
+    """VerifyException unless the parameters are within NUMERICS' bounds."""
+    if params.storage not in STORAGE_RANGES:
+        known = ", ".join(STORAGE_RANGES)
+        raise VerifyException(f"unknown storage type '{params.storage}'; known: {known}")
+    low, high = STORAGE_RANGES[params.storage]
+    if not low <= params.qmin < params.qmax <= high:
+        raise VerifyException(
+            f"range {params.qmin}:{params.qmax} is not within {params.storage}'s {low}:{high}"
+        )
+    if not params.scales or len(params.scales) != len(params.zero_points):
+        raise VerifyException("there must be as many zero points as scales, and at least one")
+    if any(not isfinite(s) or s <= 0 or float(np.float32(s)) != s for s in params.scales):
+        raise VerifyException("scales must be finite float32 values > 0")
+    if any(not params.qmin <= z <= params.qmax for z in params.zero_points):
+        raise VerifyException(f"zero points must be within {params.qmin}:{params.qmax}")
+    if params.axis is None and (len(params.scales) != 1 or params.block):
+        raise VerifyException("a per-tensor type has exactly one scale")
+    if params.axis is not None and (params.axis < 0 or params.block < 0):
+        raise VerifyException("axis and block must not be negative")
+
+
+@irdl_attr_definition
+class UniformType(Data[QuantParams], TypeAttribute):
+    """``!quant.uniform<…>``: an element type that carries its whole quantization."""
+
+    name = "quant.uniform"
+
+    def verify(self) -> None:
+        check_params(self.data)
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> QuantParams:
+        with parser.in_angle_brackets():
+            storage = parser.parse_identifier()
+            if storage not in STORAGE_RANGES:
+                known = ", ".join(STORAGE_RANGES)
+                parser.raise_error(f"unknown storage type '{storage}'; known: {known}")
+            qmin, qmax = STORAGE_RANGES[storage]
+            if parser.parse_optional_punctuation("<"):
+                qmin = parser.parse_integer(allow_boolean=False)
+                parser.parse_punctuation(":")
+                qmax = parser.parse_integer(allow_boolean=False)
+                parser.parse_punctuation(">")
+            parser.parse_punctuation(":")
+            parser.parse_keyword("f32")
+            axis, block = cls._parse_axis(parser)
+            parser.parse_punctuation(",")
+            pairs = (
+                [cls._parse_scale(parser)]
+                if axis is None
+                else parser.parse_comma_separated_list(
+                    parser.Delimiter.BRACES, lambda: cls._parse_scale(parser)
+                )
+            )
+        return QuantParams(
+            storage, qmin, qmax, tuple(s for s, _ in pairs), tuple(z for _, z in pairs), axis, block
+        )
+
+    @staticmethod
+    def _parse_axis(parser: AttrParser) -> tuple[int | None, int]:
+        if not parser.parse_optional_punctuation(":"):
+            return None, 0
+        if not parser.parse_optional_punctuation("{"):
+            return parser.parse_integer(allow_boolean=False), 0
+        axis = parser.parse_integer(allow_boolean=False)
+        parser.parse_punctuation(":")
+        block = parser.parse_integer(allow_boolean=False)
+        parser.parse_punctuation("}")
+        return axis, block
+
+    @staticmethod
+    def _parse_scale(parser: AttrParser) -> tuple[float, int]:
+        scale = float(np.float32(parser.parse_number(allow_boolean=False)))
+        if not parser.parse_optional_punctuation(":"):
+            return scale, 0
+        return scale, parser.parse_integer(allow_boolean=False)
+
+    def print_parameter(self, printer: Printer) -> None:
+        p = self.data
+        bounds = "" if (p.qmin, p.qmax) == STORAGE_RANGES[p.storage] else f"<{p.qmin}:{p.qmax}>"
+        axis = "" if p.axis is None else f":{{{p.axis}:{p.block}}}" if p.block else f":{p.axis}"
+        scales = ", ".join(
+            format_scale(s) + (f":{z}" if z else "")
+            for s, z in zip(p.scales, p.zero_points, strict=True)
+        )
+        scales = scales if p.axis is None else f"{{{scales}}}"
+        printer.print_string(f"<{p.storage}{bounds}:f32{axis}, {scales}>")
+
+
+def format_scale(scale: float) -> str:
+    """Shortest decimal that reads back as the same float32."""
+    text = str(np.float32(scale))
+    return format_float(float(text))
+
+
+def uniform_of(value: SSAValue | Operation) -> QuantParams:
+    """The parameters of a tensor of quantized elements; VerifyException for any other."""
+    element = element_of(value)
+    if not isinstance(element, UniformType):
+        raise VerifyException(f"expected quantized elements, got {element}")
+    return element.data
+
+
+def check_fits(params: QuantParams, shape: Shape) -> None:
+    """VerifyException unless a tensor of this shape can have these parameters."""
+    if params.axis is None:
+        return
+    if params.axis >= len(shape):
+        raise VerifyException(f"axis {params.axis} is outside rank {len(shape)}")
+    expected = (
+        prod(block_grid(shape, params.axis, params.block)) if params.block else shape[params.axis]
+    )
+    if len(params.scales) != expected:
+        raise VerifyException(f"{len(params.scales)} scales for shape {shape}, expected {expected}")
+
+
+@irdl_op_definition
+class QcastOp(TensorOp):
+    """float32 → quantized: ``numerics.quantize``."""
+
+    name = "quant.qcast"
+    x = operand_def()
+    traits = traits_def(Pure())
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue | Operation, params: QuantParams) -> None:
+        super().__init__(
+            operands=[x], result_types=[tensor_type(shape_of(x), UniformType(params))]
+        )
+
+    def infer_type(self) -> AnyTensor:
+        if element_of(self.x) != f32:
+            raise VerifyException("quant.qcast takes float32")
+        params = uniform_of(self.result)
+        check_fits(params, shape_of(self.x))
+        return tensor_type(shape_of(self.x), UniformType(params))
+
+
+@irdl_op_definition
+class DcastOp(TensorOp):
+    """quantized → float32: ``numerics.dequantize``."""
+
+    name = "quant.dcast"
+    x = operand_def()
+    traits = traits_def(Pure())
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue | Operation) -> None:
+        super().__init__(operands=[x], result_types=[tensor_type(shape_of(x), f32)])
+
+    def infer_type(self) -> AnyTensor:
+        check_fits(uniform_of(self.x), shape_of(self.x))
+        return tensor_type(shape_of(self.x), f32)
+
+
+@irdl_op_definition
+class ScastOp(TensorOp):
+    """Reads storage integers as quantized values or the reverse; no bits change."""
+
+    name = "quant.scast"
+    x = operand_def()
+    traits = traits_def(Pure())
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue | Operation, element: Attribute) -> None:
+        super().__init__(operands=[x], result_types=[tensor_type(shape_of(x), element)])
+
+    def infer_type(self) -> AnyTensor:
+        source, target = element_of(self.x), element_of(self.result)
+        quantized, storage = (source, target) if isinstance(source, UniformType) else (target, source)
+        if not isinstance(quantized, UniformType):
+            raise VerifyException("quant.scast: neither side is quantized")
+        if STORAGE_ELEMENTS.get(quantized.data.storage, storage) != storage:
+            raise VerifyException(
+                f"quant.scast: storage is {storage}, expected "
+                f"{STORAGE_ELEMENTS[quantized.data.storage]}"
+            )
+        check_fits(quantized.data, shape_of(self.x))
+        return tensor_type(shape_of(self.x), target)
+
+
+@irdl_op_definition
+class ObserveOp(TensorOp):
+    """Identity on float32 that marks a quantize point whose range calibration will find."""
+
+    name = "quant.observe"
+    x = operand_def()
+    point = prop_def(StringAttr)
+    traits = traits_def()
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue | Operation, point: str) -> None:
+        super().__init__(
+            operands=[x],
+            properties={"point": StringAttr(point)},
+            result_types=[tensor_type(shape_of(x), f32)],
+        )
+
+    def infer_type(self) -> AnyTensor:
+        if element_of(self.x) != f32:
+            raise VerifyException("quant.observe takes float32")
+        return TensorType(f32, list(shape_of(self.x)))
+
+
+Quant = Dialect("quant", [DcastOp, ObserveOp, QcastOp, ScastOp], [UniformType])
+
+__all__ = [
+    "STORAGE_ELEMENTS",
+    "STORAGE_RANGES",
+    "DcastOp",
+    "ObserveOp",
+    "QcastOp",
+    "Quant",
+    "QuantParams",
+    "ScastOp",
+    "UniformType",
+    "uniform_of",
+]
