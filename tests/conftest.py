@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, settings
 _SLOW = (HealthCheck.too_slow,)
 _EXAMPLES = 100
 
-settings.register_profile(
-    "dev", deadline=None, max_examples=_EXAMPLES, suppress_health_check=_SLOW
-)
+settings.register_profile("dev", deadline=None, max_examples=_EXAMPLES, suppress_health_check=_SLOW)
 settings.register_profile(
     "ci",
     deadline=None,

@@ -74,9 +74,11 @@ def test_s8_bytes() -> None:
 def test_u4_padding_is_the_zero_point() -> None:
     layout = PanelLayout(1, 5, "u4", 16)
     packed = layout.pack(np.array([[1, 2, 3, 4, 5]], np.int32), np.array([9], np.int32))
-    assert packed[0] == 9
-    np.testing.assert_array_equal(packed[16:20], [0x51, 0x92, 0x93, 0x94])
-    assert not packed[20:].any()
+    np.testing.assert_array_equal(packed[:4], [0x51, 0x92, 0x93, 0x94])
+    assert not packed[4:64].any()
+    assert packed[64] == 9
+    assert packed.shape == (128,)
+    assert not packed[65:].any()
 
 
 def test_s16_words_hold_alternate_k() -> None:

@@ -10,14 +10,14 @@ a time and take four consecutive ``k`` of one channel as one 32-bit word:
 - a panel of ``c`` channels is stored, panels one after the other, as
 
   ``s8``   int8 ``[padded_k / 4][c][4]``;
-  ``u4``   zero points uint8 ``[c]``, then bytes ``[padded_k / 8][c][4]`` whose byte ``t`` holds
-           ``k = 8 i + t`` in its low nibble and ``k = 8 i + 4 + t`` in its high nibble;
-           padding has the value of the zero point (padding channels: both 0);
+  ``u4``   bytes ``[padded_k / 8][c][4]`` whose byte ``t`` holds ``k = 8 i + t`` in its low nibble
+           and ``k = 8 i + 4 + t`` in its high nibble; padding has the value of the zero point
+           (padding channels: both 0); after the last panel zero points uint8 ``[padded_n]``;
   ``s16``  little-endian int16 ``[padded_k / 4][2][c][2]``: first ``k = 4 i + (0, 2)``, then
            ``k = 4 i + (1, 3)``.
 
-Grouped convolutions store the panels of each group after those of the one before it. Depthwise
-kernels use ``DepthwiseLayout``: panels of 16 channels whose ``k`` runs over the kernel's columns,
+Panels are whole 64-byte lines, and so is what follows the last one, so that aligned blobs give
+aligned loads. Grouped convolutions store one group after the other. Depthwise kernels use ``DepthwiseLayout``: panels of 16 channels whose ``k`` runs over the kernel's columns,
 each padded to a multiple of 4 taps.
 
 ``unpack(pack(w, z)) == (w, z)`` for every ``w`` in range.
@@ -39,6 +39,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHANNELS = 16
 """Panels are whole vectors of this many channels."""
+LINE = 64
 RANGES: dict[Storage, tuple[int, int]] = {"s8": (-128, 127), "u4": (0, 15), "s16": (-32768, 32767)}
 
 
@@ -68,9 +69,15 @@ class PanelLayout:
         return round_up(self.k, 8 if self.storage == "u4" else 4)
 
     @property
+    def panels_bytes(self) -> int:
+        """Size of the panels of a group: where its zero points are, if it has any."""
+        return self.panel_bytes(self.padded_n)
+
+    @property
     def group_bytes(self) -> int:
         """Size of the packed weights of a group."""
-        return sum(self.panel_bytes(channels) for _, channels in self.panels())
+        zero_points = round_up(self.padded_n, LINE) if self.storage == "u4" else 0
+        return self.panels_bytes + zero_points
 
     @property
     def bytes(self) -> int:
@@ -88,7 +95,7 @@ class PanelLayout:
             case "s8":
                 return channels * self.padded_k
             case "u4":
-                return channels + channels * self.padded_k // 2
+                return channels * self.padded_k // 2
             case "s16":
                 return channels * self.padded_k * 2
 
@@ -110,12 +117,18 @@ class PanelLayout:
         full_zeros = self.pad(zeros).reshape(self.groups, self.padded_n)
         full = np.repeat(full_zeros[:, :, None], self.padded_k, axis=2)
         full[:, : self.n, : self.k] = weights.reshape(self.groups, self.n, self.k)
-        parts = [
-            self._pack_panel(full[group, i : i + c], full_zeros[group, i : i + c])
-            for group in range(self.groups)
-            for i, c in self.panels()
-        ]
-        return np.concatenate(parts)
+        packed = np.zeros((self.groups, self.group_bytes), np.uint8)
+        for group in range(self.groups):
+            panels = [self._pack_panel(full[group, i : i + c]) for i, c in self.panels()]
+            packed[group, : self.panels_bytes] = np.concatenate(panels)
+            if self.storage == "u4":
+                packed[group, self._zero_points] = full_zeros[group]
+        return packed.ravel()
+
+    @property
+    def _zero_points(self) -> slice:
+        """Where a group's zero points are."""
+        return slice(self.panels_bytes, self.panels_bytes + self.padded_n)
 
     def unpack(self, packed: U8) -> tuple[I32, I32]:
         """``(weights [groups * n, k], zero_points [groups * n])`` of bytes that ``pack`` made."""
@@ -123,14 +136,13 @@ class PanelLayout:
             raise ValueError(f"expected uint8[{self.bytes}], got {packed.dtype}{packed.shape}")
         weights = np.zeros((self.groups, self.padded_n, self.padded_k), np.int32)
         zeros = np.zeros((self.groups, self.padded_n), np.int32)
-        offset = 0
-        for group in range(self.groups):
+        for group, data in enumerate(packed.reshape(self.groups, -1)):
             for first, channels in self.panels():
-                size = self.panel_bytes(channels)
-                where = (group, slice(first, first + channels))
-                panel = packed[offset : offset + size]
-                weights[where], zeros[where] = self._unpack_panel(panel, channels)
-                offset += size
+                start = self.panel_bytes(first)
+                panel = data[start : start + self.panel_bytes(channels)]
+                weights[group, first : first + channels] = self._unpack_panel(panel, channels)
+            if self.storage == "u4":
+                zeros[group] = data[self._zero_points]
         return weights[:, : self.n, : self.k].reshape(-1, self.k), zeros[:, : self.n].ravel()
 
     def _check(self, weights: I32, zero_points: I32) -> None:
@@ -145,7 +157,7 @@ class PanelLayout:
         if not (zero_points.min() >= 0 and zero_points.max() <= limit):
             raise ValueError(f"zero points of storage {self.storage} must be in [0, {limit}]")
 
-    def _pack_panel(self, weights: I32, zero_points: I32) -> U8:
+    def _pack_panel(self, weights: I32) -> U8:
         channels = len(weights)
         match self.storage:
             case "s8":
@@ -153,26 +165,21 @@ class PanelLayout:
                 return words.astype(np.int8).view(np.uint8).ravel()
             case "u4":
                 low, high = weights.reshape(channels, -1, 2, 4).transpose(2, 1, 0, 3)
-                nibbles = (low | high << 4).astype(np.uint8).ravel()
-                return np.concatenate([zero_points.astype(np.uint8), nibbles])
+                return (low | high << 4).astype(np.uint8).ravel()
             case "s16":
                 pairs = weights.reshape(channels, -1, 2, 2).transpose(1, 3, 0, 2)
                 return np.ascontiguousarray(pairs).astype("<i2").view(np.uint8).ravel()
 
-    def _unpack_panel(self, panel: U8, channels: int) -> tuple[I32, I32]:
-        zeros = np.zeros(channels, np.int32)
+    def _unpack_panel(self, panel: U8, channels: int) -> I32:
         match self.storage:
             case "s8":
                 words = panel.view(np.int8).reshape(-1, channels, 4).swapaxes(0, 1)
-                return words.reshape(channels, -1).astype(np.int32), zeros
             case "u4":
-                nibbles = panel[channels:].reshape(-1, channels, 4).swapaxes(0, 1)
-                pairs = np.stack([nibbles & 15, nibbles >> 4], axis=2)
-                zeros = panel[:channels].astype(np.int32)
-                return pairs.reshape(channels, -1).astype(np.int32), zeros
+                nibbles = panel.reshape(-1, channels, 4).swapaxes(0, 1)
+                words = np.stack([nibbles & 15, nibbles >> 4], axis=2)
             case "s16":
-                pairs = panel.view("<i2").reshape(-1, 2, channels, 2).transpose(2, 0, 3, 1)
-                return pairs.reshape(channels, -1).astype(np.int32), zeros
+                words = panel.view("<i2").reshape(-1, 2, channels, 2).transpose(2, 0, 3, 1)
+        return words.reshape(channels, -1).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def main() -> None:
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "seed": state["seed"],
-        "epochs": state["epoch"],
+        "epochs": state["epoch"] + state["earlier_epochs"],
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
     }

@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-SHIFT = 2
-"""Training images move by up to this many pixels of the 28x28 grid in each direction."""
 
-
-def augment(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Flip half of uint8 [N, 28, 28] left to right, and shift each by up to `SHIFT` pixels."""
+def augment(
+    images: NDArray[np.uint8], shift: int, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Flip half of uint8 [N, 28, 28] left to right; move each by up to `shift` pixels each way."""
     count, height, width = images.shape
     flipped = np.where(random.random((count, 1, 1)) < 0.5, images[:, :, ::-1], images)
-    padded = np.pad(flipped, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
-    top, left = random.integers(0, 2 * SHIFT + 1, (2, count, 1))
+    padded = np.pad(flipped, ((0, 0), (shift, shift), (shift, shift)))
+    top, left = random.integers(0, 2 * shift + 1, (2, count, 1))
     rows = top + np.arange(height)
     columns = left + np.arange(width)
     return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -61,6 +60,7 @@ def train_epoch(
     labels: NDArray[np.int64],
     *,
     batch: int,
+    shift: int,
     smoothing: float,
     seed: tuple[int, int],
     bfloat16: bool,
@@ -76,7 +76,7 @@ def train_epoch(
     start = time.monotonic()
     for step in range(steps):
         chosen = order[step * batch : (step + 1) * batch]
-        inputs = to_tensor(augment(images[chosen], random))
+        inputs = to_tensor(augment(images[chosen], shift, random))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             logits = model(inputs)
         loss = loss_function(logits.float(), torch.from_numpy(labels[chosen]))
@@ -97,10 +97,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train MobileNetV3-Small on Fashion-MNIST.")
     add_data_argument(parser)
     parser.add_argument("--checkpoint", type=Path, required=True, help="written every epoch")
+    parser.add_argument("--initial", type=Path, help="checkpoint of an earlier cycle")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--max-lr", type=float, default=6e-3)
     parser.add_argument("--weight-decay", type=float, default=0.03)
+    parser.add_argument("--shift", type=int, default=2, help="of training images, in pixels")
     parser.add_argument("--smoothing", type=float, default=0.1, help="of the labels")
     parser.add_argument("--seed", type=int, default=2024)
     parser.add_argument("--threads", type=int, default=2)
@@ -129,12 +131,18 @@ def main() -> None:
         pct_start=0.2,
     )
     done = 0
+    earlier = 0
     if arguments.checkpoint.exists():
         state = torch.load(arguments.checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         done = state["epoch"]
+        earlier = state["earlier_epochs"]
+    elif arguments.initial is not None:
+        state = torch.load(arguments.initial, weights_only=True)
+        model.load_state_dict(state["model"])
+        earlier = state["epoch"] + state["earlier_epochs"]
 
     for epoch in range(done, arguments.epochs):
         start = time.monotonic()
@@ -145,6 +153,7 @@ def main() -> None:
             images,
             labels,
             batch=arguments.batch,
+            shift=arguments.shift,
             smoothing=arguments.smoothing,
             seed=(arguments.seed, epoch),
             bfloat16=arguments.bfloat16,
@@ -155,6 +164,7 @@ def main() -> None:
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "epoch": epoch + 1,
+            "earlier_epochs": earlier,
             "seed": arguments.seed,
         }
         partial = arguments.checkpoint.with_suffix(".partial")

@@ -16,6 +16,7 @@ hash guards against damage, not against an attacker: a model is native code, loa
 from __future__ import annotations
 
 import hashlib
+import platform
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,8 @@ def _check_elf(body: bytes) -> None:
         raise ArtifactError("not an ELF shared object")
     if elf_class != _ELF_CLASS_64 or data != _ELF_LITTLE_ENDIAN:
         raise ArtifactError("not a 64-bit little-endian ELF file")
+    if platform.system() in ("Darwin", "Windows"):
+        raise ArtifactError(f"an ELF shared object cannot be loaded on {platform.system()}")
     here = architecture()
     if machine != ELF_MACHINES.get(here):
         names = {number: name for name, number in ELF_MACHINES.items()}

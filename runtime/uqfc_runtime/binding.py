@@ -8,6 +8,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,7 +39,8 @@ class SharedObject:
 
     def __init__(self, artifact: Artifact) -> None:
         library = _load_copy(artifact.body)
-        weakref.finalize(self, _ctypes.dlclose, library._handle)
+        finalizer = weakref.finalize(self, _ctypes.dlclose, library._handle)
+        finalizer.atexit = False  # a daemon thread may still be running it
         try:
             version = _function(library, "uqf_abi_version", ctypes.c_uint32)()
             info = _function(library, "uqf_model_info", ctypes.c_char_p)()
@@ -88,7 +90,7 @@ def _load_copy(body: bytes) -> ctypes.CDLL:
         hint = f"if {tempfile.gettempdir()} is full or not executable, set TMPDIR"
         raise ArtifactError(f"the system cannot load it: {error} ({hint})") from error
     finally:
-        os.unlink(path)
+        Path(path).unlink()
 
 
 def _function(library: ctypes.CDLL, name: str, result: Any) -> Callable[[], Any]:

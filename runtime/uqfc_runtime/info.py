@@ -1,4 +1,4 @@
-"""The JSON that a model carries about itself, checked field by field before anything is sized by it."""
+"""The JSON that a model carries about itself, checked before anything is sized by it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 MAX_BYTES = 1 << 36
 """Largest arena or tensor that is believed; more is a damaged or hostile file."""
 
-_MAX_ALIGNMENT = 4096
+_MIN_ALIGNMENT, _MAX_ALIGNMENT = 64, 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 
@@ -106,15 +106,15 @@ def parse_info(text: bytes | str) -> ModelInfo:
     abi = _get(root, "abi", int, "info")
     if abi != ABI_VERSION:
         raise ArtifactError(f"model has ABI version {abi}; this runtime speaks {ABI_VERSION}")
-    arena = _get(root, "arena", dict, "info")
-    alignment = _size(arena, "alignment", "info.arena", low=1, high=_MAX_ALIGNMENT)
+    arena = _object(root, "arena", "info")
+    alignment = _size(arena, "alignment", "info.arena", _MIN_ALIGNMENT, _MAX_ALIGNMENT)
     if alignment & (alignment - 1):
         raise ArtifactError(f"info.arena.alignment: {alignment} is not a power of two")
     outputs = _tensors(root, "outputs")
     return ModelInfo(
         name=_get(root, "name", str, "info"),
         producer=_get(root, "producer", str, "info"),
-        target=_target(_get(root, "target", dict, "info")),
+        target=_target(_object(root, "target", "info")),
         inputs=_tensors(root, "inputs"),
         outputs=outputs,
         arena_bytes=_size(arena, "bytes", "info.arena"),
@@ -135,6 +135,10 @@ def _get(table: Mapping[str, Any], key: str, kind: type[_T], where: str) -> _T:
     if type(value) is not kind:
         raise ArtifactError(f"{where}.{key} must be {kind.__name__}, not {type(value).__name__}")
     return value
+
+
+def _object(table: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", _get(table, key, dict, where))
 
 
 def _optional_text(table: Mapping[str, Any], key: str, where: str) -> str | None:
@@ -205,14 +209,12 @@ def _layers(root: Mapping[str, Any]) -> tuple[LayerInfo, ...]:
     )
 
 
-def _verification(
-    root: Mapping[str, Any], outputs: tuple[TensorInfo, ...]
-) -> Verification | None:
+def _verification(root: Mapping[str, Any], outputs: tuple[TensorInfo, ...]) -> Verification | None:
     if root.get("verification") is None:
         return None
     where = "info.verification"
-    table = _get(root, "verification", dict, "info")
-    digests = cast("dict[str, Any]", _get(table, "outputs", dict, where))
+    table = _object(root, "verification", "info")
+    digests = _object(table, "outputs", where)
     if set(digests) != {tensor.name for tensor in outputs}:
         raise ArtifactError(f"{where}.outputs does not name the model's outputs")
     for name, digest in digests.items():

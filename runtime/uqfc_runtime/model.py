@@ -154,9 +154,7 @@ def _address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _check_names(
-    given: Mapping[str, object], tensors: tuple[TensorInfo, ...], kind: str
-) -> None:
+def _check_names(given: Mapping[str, object], tensors: tuple[TensorInfo, ...], kind: str) -> None:
     """Every given name must exist, and every input must be given."""
     expected = [tensor.name for tensor in tensors]
     problems = [f"unknown {kind} '{name}'" for name in given if name not in expected]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from uqfc_runtime import Model
 
 from uqfc.codegen import linker
 from uqfc.codegen.artifact import encode_info
 from uqfc.codegen.isa import isa_for
 from uqfc.codegen.jit import load, target_machine
+from uqfc.codegen.llvm import binding as llvm
 from uqfc.targets import Target, load_target
+from uqfc_runtime import Model
 
 COUNT = 40
 ARENA_BYTES = 4 * COUNT
@@ -90,8 +90,13 @@ def make_info(**changes: Any) -> dict[str, Any]:
         "weights_bytes": len(WEIGHTS),
         "quant_strategy": None,
         "layers": [
-            {"name": "scale", "op": "Mul", "requested": "int4", "chosen": "float32",
-             "reason": "no_kernel"},
+            {
+                "name": "scale",
+                "op": "Mul",
+                "requested": "int4",
+                "chosen": "float32",
+                "reason": "no_kernel",
+            },
         ],
         "uqr": {},
     }

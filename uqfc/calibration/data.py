@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,9 +107,9 @@ class CalibrationData:
         if isinstance(source, str | Path):
             return self._from_path(Path(source))
         if isinstance(source, Mapping | np.ndarray):
-            return self._rebatch([source])
+            return self._rebatch(cast("list[object]", [source]))
         if isinstance(source, Iterable):
-            return self._rebatch(source)
+            return self._rebatch(cast("Iterable[object]", source))
         raise CalibrationError(
             f"calibration data is a {type(source).__name__}; accepted: a path (.npz, .npy, a "
             "directory of images), a mapping of arrays, an array, or an iterable of those"
@@ -154,7 +154,7 @@ class CalibrationData:
             for stream in streams.values():
                 stream.close()
 
-    def _rebatch(self, items: Iterable[Any]) -> Iterator[dict[str, Array]]:
+    def _rebatch(self, items: Iterable[object]) -> Iterator[dict[str, Array]]:
         """Concatenate the samples of all items and cut them into batches."""
         size = self.specs[0].batch
         pending: dict[str, Array] = {s.name: np.empty((0, *s.sample), s.dtype) for s in self.specs}
@@ -173,16 +173,20 @@ class CalibrationData:
         self.dropped = len(pending[self.specs[0].name])
 
     def _arrays(self, item: object, where: str) -> dict[str, Array]:
-        if not isinstance(item, Mapping):
-            if isinstance(item, tuple | list | str | bytes):
-                raise CalibrationError(
-                    f"{where} is a {type(item).__name__}; accepted: an array, or a mapping of "
-                    "input names to arrays (labels must be left out)"
-                )
-            item = {self._only_input(where).name: item}
+        named: Mapping[str, object]
+        if isinstance(item, Mapping):
+            named = cast("Mapping[str, object]", item)
+        elif isinstance(item, tuple | list | str | bytes):
+            kind = type(cast("object", item)).__name__
+            raise CalibrationError(
+                f"{where} is a {kind}; accepted: an array, or a mapping of input names to arrays "
+                "(labels must be left out)"
+            )
+        else:
+            named = {self._only_input(where).name: item}
         names = [s.name for s in self.specs]
-        check_names(where, [str(name) for name in item], names)
-        arrays = {name: np.asarray(item[name]) for name in names}
+        check_names(where, [str(name) for name in named], names)
+        arrays: dict[str, Array] = {name: _to_array(named[name], name, where) for name in names}
         shapes = {name: a.shape for name, a in arrays.items()}
         _samples(self.specs, shapes, {name: a.dtype for name, a in arrays.items()}, where)
         return arrays
@@ -214,6 +218,13 @@ def _specs(inputs: Inputs) -> tuple[_Spec, ...]:
         else _Spec(name, tuple(shape), np.dtype(dtype), batch, tuple(shape[1:]))
         for name, (shape, dtype) in inputs.items()
     )
+
+
+def _to_array(value: object, name: str, where: str) -> Array:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(f"{where}: input '{name}' is not an array: {error}") from error
 
 
 def _samples(

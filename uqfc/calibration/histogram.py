@@ -51,6 +51,8 @@ class Grid:
 def grid_of(low: float, high: float, bins: int) -> Grid:
     """The finest grid with at most ``bins`` bins that covers ``low``, ``high`` and zero."""
     low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        return Grid(MIN_EXPONENT, 0, 1)
     exponent = max(MIN_EXPONENT, math.frexp((high - low) / bins)[1] - 2)
     while True:
         first = math.floor(math.ldexp(low, -exponent))

@@ -88,8 +88,11 @@ class Preprocess:
                 + (f"missing {', '.join(missing)}; " if missing else "")
                 + f"accepted: {', '.join(accepted)} (size, mean and std are required)"
             )
+        arguments: dict[str, Any] = dict(values)
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            for key in ("size", "mean", "std"):
+                arguments[key] = tuple(arguments[key])
+            return cls(**arguments)
         except (TypeError, ValueError) as error:
             raise CalibrationError(f"{where}: a field has a wrong type: {error}") from error
         except CalibrationError as error:
@@ -142,7 +145,7 @@ def read_images(
 def load_image(path: Path, how: Preprocess) -> F32:
     """One image file as a sample, ``how.shape``."""
     try:
-        from PIL import Image  # optional: only images need it
+        from PIL import Image  # noqa: PLC0415 - optional, only images need it
     except ImportError as error:
         raise CalibrationError(
             f"{path}: reading images needs pillow: pip install pillow (or give a .npz file)"

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Observer(ABC):
     def _add(self, x: F32, low: float, high: float) -> None: ...
 
     @abstractmethod
-    def _merge(self, other: Self) -> None: ...
+    def _merge(self, other: Any) -> None: ...  # of the same class
 
     @abstractmethod
     def _range(self) -> tuple[float, float]: ...
@@ -118,7 +118,7 @@ class MinMaxObserver(Observer):
     def _add(self, x: F32, low: float, high: float) -> None:
         self.low, self.high = min(self.low, low), max(self.high, high)
 
-    def _merge(self, other: Self) -> None:
+    def _merge(self, other: Any) -> None:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     def _range(self) -> tuple[float, float]:
@@ -154,7 +154,7 @@ class MovingAverageObserver(Observer):
         self._move(low, high, self.rate if self.updates else 1.0)
         self.updates += 1
 
-    def _merge(self, other: Self) -> None:
+    def _merge(self, other: Any) -> None:
         self.updates += other.updates
         self._move(other.low, other.high, other.updates / self.updates)
 
@@ -185,7 +185,7 @@ class HistogramObserver(Observer):
     def _add(self, x: F32, low: float, high: float) -> None:
         self.histogram.update(x, low, high)
 
-    def _merge(self, other: Self) -> None:
+    def _merge(self, other: Any) -> None:
         self.histogram.merge(other.histogram)
 
     def _data(self) -> dict[str, Any]:

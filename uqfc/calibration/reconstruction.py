@@ -75,10 +75,9 @@ def adaptive_round(
     moved by one step, always the best of a row, for as long as that helps. The error of no output
     channel is above that of rounding to nearest.
 
-    Args:
-        w: weights [O, K]; the order of K is that of the patches in ``gram``.
-        gram: [K, K], or [groups, K, K] where O is made of that many equal groups.
-        scale, zero_point: broadcast to [O, K]; vectors of O are per output channel.
+    - ``w``: weights [O, K]; the order of K is that of the patches in ``gram``.
+    - ``gram``: [K, K], or [groups, K, K] where O is made of that many equal groups.
+    - ``scale``, ``zero_point``: broadcast to [O, K]; vectors of O are per output channel.
     """
     problem = _Problem(w, scale, zero_point, gram)
     nearest = quantize(
@@ -128,13 +127,15 @@ class _Problem:
     def compensate(self, low: F64, high: F64) -> F64:
         """Sequential rounding with compensation; levels."""
         groups, k, _ = self.gram.shape
-        diagonal = np.einsum("gkk->k", self.gram)
-        order = np.argsort(-diagonal, kind="stable")
-        factor = _inverse_factor(self.gram[:, order][:, :, order])
+        order = np.argsort(-np.einsum("gkk->gk", self.gram), axis=1, kind="stable")
+        sorted_gram = np.take_along_axis(self.gram, order[:, :, None], axis=1)
+        factor = _inverse_factor(np.take_along_axis(sorted_gram, order[:, None, :], axis=2))
+        row_order = np.repeat(order, self.group_size, axis=0)
         shape = (groups, self.group_size, k)
-        w = self.w[:, order].reshape(shape)
-        scale = self.scale[:, order].reshape(shape)
-        low, high = low[:, order].reshape(shape), high[:, order].reshape(shape)
+        w, scale, low, high = (
+            np.take_along_axis(a, row_order, axis=1).reshape(shape)
+            for a in (self.w, self.scale, low, high)
+        )
         levels = np.empty(shape)
         for start in range(0, k, _COLUMNS):
             stop = min(start + _COLUMNS, k)
@@ -147,7 +148,7 @@ class _Problem:
                 errors[..., i - start] = error
             w[..., stop:] -= errors @ factor[:, start:stop, stop:]
         result = np.empty_like(self.w)
-        result[:, order] = levels.reshape(self.w.shape)
+        np.put_along_axis(result, row_order, levels.reshape(self.w.shape), axis=1)
         return result
 
     def refine(self, levels: F64, low: F64, high: F64) -> F64:
@@ -210,6 +211,6 @@ def _inverse_factor(gram: F64) -> F64:
         try:
             # Reversed, the lower factor becomes R with H = R R^T, R upper triangular: U = R^-1.
             lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
-            return np.linalg.inv(lower[:, ::-1, ::-1])
+            return np.linalg.inv(lower[:, ::-1, ::-1]).astype(np.float64)
         except np.linalg.LinAlgError:
             damping = damping * 10

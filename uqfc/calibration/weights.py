@@ -124,8 +124,8 @@ def _squared_errors(x: F32, scale: F32, zero_point: I32, qmin: int, qmax: int) -
     np.clip(u, below.astype(np.float32), above.astype(np.float32), out=u)
     np.rint(u, out=u)
     u *= column
-    u -= x
-    return np.square(u, out=u).sum(axis=1, dtype=np.float64)
+    difference = np.subtract(u, x, dtype=np.float64)
+    return np.square(difference, out=difference).sum(axis=1)
 
 
 class Equalized(NamedTuple):

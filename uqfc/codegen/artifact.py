@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import llvmlite.binding as llvm
-from uqfc_runtime.artifact import make_trailer
-from uqfc_runtime.info import parse_info
-
 from uqfc.codegen.entry_points import (
     MEMORY_FUNCTIONS_IR,
     SHARED_OBJECT_SYMBOLS,
@@ -28,8 +24,11 @@ from uqfc.codegen.header import check_prefix, header_text
 from uqfc.codegen.isa import isa_for
 from uqfc.codegen.jit import target_machine
 from uqfc.codegen.linker import link_shared_object
+from uqfc.codegen.llvm import binding as llvm
 from uqfc.errors import UqfcError
 from uqfc.targets import Target
+from uqfc_runtime.artifact import make_trailer
+from uqfc_runtime.info import parse_info
 
 
 def encode_info(info: Mapping[str, Any]) -> bytes:
@@ -92,10 +91,10 @@ def _emit(modules: Iterable[str], target: Target, keep: Symbols | None = None) -
     """One ELF object of modules in textual IR; with ``keep``, all else becomes local."""
     machine = target_machine(isa_for(target))
     context = llvm.create_context()
-    merged: Any = llvm.parse_assembly("", context=context)
+    merged = llvm.parse_assembly("", context=context)
     merged.triple, merged.data_layout = target.triple, str(machine.target_data)
     for text in modules:
-        part: Any = llvm.parse_assembly(text, context=context)
+        part = llvm.parse_assembly(text, context=context)
         part.triple, part.data_layout = merged.triple, merged.data_layout
         part.verify()
         merged.link_in(part)
@@ -127,4 +126,3 @@ def _write_atomically(files: Mapping[Path, Iterable[bytes | bytearray]]) -> None
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)
-

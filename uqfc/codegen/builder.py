@@ -80,6 +80,12 @@ class Builder(VectorArithmetic):
         """The pointer parameter of that name."""
         return Pointer(self, self._arguments[name])
 
+    def argument(self, name: str) -> Value | Pointer:
+        """The parameter of that name."""
+        ir_value = self._arguments[name]
+        is_pointer = isinstance(ir_value.type, ir.PointerType)
+        return Pointer(self, ir_value) if is_pointer else Value(self, ir_value)
+
     def constant(self, element: str, value: float, lanes: int = 0) -> Value:
         """``value`` (rounded to float32 where it is a float) in every lane."""
         number = round_to_float32(value) if element == "f32" else int(value)

@@ -34,7 +34,7 @@ SHARED_OBJECT_SYMBOLS = Symbols("uqf_model_info", "uqf_abi_version", "uqf_model_
 
 
 def prefixed_symbols(prefix: str) -> Symbols:
-    """The names in an object file: ``{prefix}_info``, ``{prefix}_abi_version``, ``{prefix}_run``."""
+    """The names in an object file: ``prefix`` followed by ``_info``, ``_abi_version``, ``_run``."""
     return Symbols(f"{prefix}_info", f"{prefix}_abi_version", f"{prefix}_run")
 
 

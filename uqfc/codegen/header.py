@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-from uqfc_runtime.info import ModelInfo, TensorInfo
-
-from uqfc.codegen.entry_points import ARENA_ALIGNMENT, prefixed_symbols
+from uqfc.codegen.entry_points import prefixed_symbols
 from uqfc.errors import UqfcError
+from uqfc_runtime.info import ModelInfo, TensorInfo
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -57,7 +56,7 @@ extern "C" {{
 
 /* Scratch memory that the caller provides, one for each concurrent call. */
 #define {macro}_ARENA_BYTES {info.arena_bytes}
-#define {macro}_ARENA_ALIGNMENT {ARENA_ALIGNMENT}
+#define {macro}_ARENA_ALIGNMENT {info.arena_alignment}
 
 /* The model info: JSON, NUL-terminated. */
 const char *{symbols.info}(void);

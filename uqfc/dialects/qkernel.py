@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
-from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, TensorType
+from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, TensorType, i32
 from xdsl.ir import Attribute, Block, Data, Dialect, Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -36,13 +36,13 @@ from xdsl.printer import Printer
 from xdsl.traits import IsTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
-from uqfc.dialects.nn.base import TensorOp, values
+from uqfc.dialects.nn.base import values
 from uqfc.dialects.tensors import (
     AnyTensor,
     Shape,
     element_of,
-    i4,
     i8,
+    i16,
     integer,
     numpy_dtype,
     shape_of,
@@ -52,28 +52,32 @@ from uqfc.dialects.tensors import (
     ui8,
 )
 
-FORMATS = ("panels", "taps")
+FORMATS = ("panels", "depthwise")
+STORAGES: dict[str, Attribute] = {"s8": i8, "s16": i16, "u4": ui4}
 ALIGNMENT = 64
 """Bytes; of the arena and of every buffer in it."""
 
 
+Storage: TypeAlias = Literal["s8", "u4", "s16"]
+
+
 @dataclass(frozen=True)
 class Packing:
-    """How a weight tensor is stored for a kernel; ``uqfc.packing`` has the functions.
+    """How weights and their zero points are stored for a kernel; ``uqfc.packing`` has the functions.
 
-    ``panels``: [groups][N / panel][K / group][panel][group] bytes or nibbles (gemm, conv);
-    ``taps``: [kh * kw / group][C][group] (depthwise). ``bits`` is 4, 8 or 16 per stored value.
+    ``panels`` for matrix products and convolutions, with ``panel`` output channels each and the
+    ``groups`` of a convolution one after the other; ``depthwise`` for one channel per group.
     """
 
     format: str
-    bits: int
-    panel: int
-    group: int
+    storage: Storage
+    panel: int = 16
+    groups: int = 1
 
 
 @irdl_attr_definition
 class PackingAttr(Data[Packing]):
-    """``#qkernel.packing<panels, 4, 32, 4>``: format, bits, panel width, k group."""
+    """``#qkernel.packing<panels, u4, 32, 1>``: format, storage, panel width, groups."""
 
     name = "qkernel.packing"
 
@@ -81,49 +85,59 @@ class PackingAttr(Data[Packing]):
     def parse_parameter(cls, parser: AttrParser) -> Packing:
         with parser.in_angle_brackets():
             kind = parser.parse_identifier()
-            numbers: list[int] = []
-            for _ in range(3):
-                parser.parse_punctuation(",")
-                numbers.append(parser.parse_integer(allow_boolean=False))
-        return Packing(kind, *numbers)
+            parser.parse_punctuation(",")
+            storage = parser.parse_identifier()
+            parser.parse_punctuation(",")
+            panel = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            groups = parser.parse_integer(allow_boolean=False)
+        return Packing(kind, cast(Storage, storage), panel, groups)
 
     def print_parameter(self, printer: Printer) -> None:
         p = self.data
-        printer.print_string(f"<{p.format}, {p.bits}, {p.panel}, {p.group}>")
+        printer.print_string(f"<{p.format}, {p.storage}, {p.panel}, {p.groups}>")
 
     def verify(self) -> None:
         p = self.data
         if p.format not in FORMATS:
             raise VerifyException(f"unknown packing '{p.format}'; known: {', '.join(FORMATS)}")
-        if p.bits not in (4, 8, 16) or p.panel < 1 or p.group < 1:
-            raise VerifyException("packing: bits must be 4, 8 or 16, panel and group >= 1")
+        if p.storage not in STORAGES:
+            raise VerifyException(f"unknown storage '{p.storage}'; known: {', '.join(STORAGES)}")
+        if p.panel < 1 or p.groups < 1:
+            raise VerifyException("packing: panel and groups must be >= 1")
 
 
 @irdl_op_definition
-class UnpackOp(TensorOp):
-    """The weight tensor (result type) that ``packed`` (bytes, ui8) stores."""
+class UnpackOp(IRDLOperation):
+    """Decodes packed bytes (ui8) into the weights and their zero points (i32, one per channel)."""
 
     name = "qkernel.unpack"
     packed = operand_def()
     packing = prop_def(PackingAttr)
+    weight = result_def()
+    zero_point = result_def()
+    irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(Pure())
-    assembly_format = "$packed attr-dict `:` type($packed) `->` type($result)"
+    assembly_format = "$packed attr-dict `:` type($packed) `->` type($weight) `,` type($zero_point)"
 
-    def __init__(
-        self, packed: SSAValue | Operation, packing: Packing, shape: Shape, element: Attribute
-    ) -> None:
+    def __init__(self, packed: SSAValue | Operation, packing: Packing, shape: Shape) -> None:
         super().__init__(
             operands=[packed],
             properties={"packing": PackingAttr(packing)},
-            result_types=[tensor_type(shape, element)],
+            result_types=[
+                tensor_type(shape, STORAGES[packing.storage]),
+                tensor_type((shape[0],), i32),
+            ],
         )
 
-    def infer_type(self) -> AnyTensor:
+    def verify_(self) -> None:
         if len(shape_of(self.packed)) != 1 or element_of(self.packed) != ui8:
             raise VerifyException("qkernel.unpack takes a rank-1 tensor of ui8")
-        if element_of(self.result) not in (i8, ui8, i4, ui4):
-            raise VerifyException("qkernel.unpack: result must be i8, ui8, i4 or ui4")
-        return type_of(self.result)
+        expected = STORAGES[self.packing.data.storage]
+        if element_of(self.weight) != expected:
+            raise VerifyException(f"qkernel.unpack: weights must be {expected}")
+        if type_of(self.zero_point) != tensor_type(shape_of(self.weight)[:1], i32):
+            raise VerifyException("qkernel.unpack: there must be one i32 zero point per channel")
 
 
 @irdl_op_definition
@@ -156,8 +170,10 @@ class LaunchOp(IRDLOperation):
     into = var_operand_def()
     outputs = var_result_def()
     kernel = opt_prop_def(StringAttr)
+    scratch_bytes = opt_prop_def(IntegerAttr)
+    """Size of the scratch buffer that the kernel needs."""
     scratch = opt_prop_def(IntegerAttr)
-    """Byte offset of the kernel's scratch buffer in the arena."""
+    """Byte offset of the scratch buffer in the arena."""
     body = region_def("single_block")
 
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
@@ -172,16 +188,10 @@ class LaunchOp(IRDLOperation):
         body: Region,
         *,
         into: SSAValue | Operation | None = None,
-        kernel: str | None = None,
-        scratch: int | None = None,
     ) -> None:
         result = [] if into is not None else [yielded(body).type]
         super().__init__(
             operands=[values(inputs), [] if into is None else [into]],
-            properties={
-                "kernel": None if kernel is None else StringAttr(kernel),
-                "scratch": None if scratch is None else integer(scratch),
-            },
             result_types=[result],
             regions=[body],
         )
@@ -199,6 +209,11 @@ class LaunchOp(IRDLOperation):
         target = self.into[0].type if self.into else self.outputs[0].type
         if as_tensor(target) != last.value.type:
             raise VerifyException(f"qkernel.launch yields {last.value.type}, expected {target}")
+
+    @property
+    def kernel_name(self) -> str:
+        """The selected kernel, or the empty string."""
+        return "" if self.kernel is None else self.kernel.data
 
     @property
     def block(self) -> Block:

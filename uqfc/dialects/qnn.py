@@ -1,6 +1,6 @@
 """The integer graph: 8-bit activations, 8- or 4-bit weights, exact int32 sums.
 
-Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4) and a zero
+Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4, i16) and a zero
 point per output channel. The addend holds bias and zero-point corrections, the multiplier the
 ratio of scales; both are constants of one value per output channel.
 """
@@ -47,6 +47,7 @@ from uqfc.dialects.tensors import (
     element_of,
     i4,
     i8,
+    i16,
     int_tuple,
     integer,
     ints,
@@ -59,7 +60,7 @@ from uqfc.dialects.tensors import (
 )
 from uqfc.numerics import ACTIVATIONS, Activation
 
-WEIGHT_ELEMENTS: tuple[Attribute, ...] = (i8, ui8, i4, ui4)
+WEIGHT_ELEMENTS: tuple[Attribute, ...] = (i8, ui8, i4, ui4, i16)
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ class IntegerLayerOp(TensorOp, ABC):
         if element_of(self.x) != ui8:
             raise VerifyException(f"{self.name}: activations must be ui8")
         if element_of(self.weight) not in WEIGHT_ELEMENTS:
-            raise VerifyException(f"{self.name}: weights must be i8, ui8, i4 or ui4")
+            raise VerifyException(f"{self.name}: weights must be i8, ui8, i4, ui4 or i16")
         per_channel = {
             "weight_zero_point": (self.weight_zero_point, i32),
             "addend": (self.addend, i32),

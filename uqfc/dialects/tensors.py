@@ -36,6 +36,7 @@ ui8 = IntegerType(8, Signedness.UNSIGNED)
 i8 = IntegerType(8)
 ui4 = IntegerType(4, Signedness.UNSIGNED)
 i4 = IntegerType(4)
+i16 = IntegerType(16)
 
 ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
     f32: np.dtype(np.float32),
@@ -45,7 +46,7 @@ ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
     ui4: np.dtype(np.uint8),
     i8: np.dtype(np.int8),
     ui8: np.dtype(np.uint8),
-    IntegerType(16): np.dtype(np.int16),
+    i16: np.dtype(np.int16),
     i32: np.dtype(np.int32),
     i64: np.dtype(np.int64),
 }

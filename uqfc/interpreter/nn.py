@@ -47,12 +47,12 @@ def unary(op: nn.UnaryOp, x: F32) -> Array:
 def divide(a: Array, b: Array) -> Array:
     """IEEE division of floats; integers truncate towards zero and x / 0 is 0."""
     if a.dtype.kind == "f":
-        return a / b
+        return np.asarray(a / b)
     safe = np.where(b == 0, b.dtype.type(1), b)
     quotient: Array = a // safe
     inexact = quotient * safe != a
     towards_zero = quotient + (inexact & ((a < 0) != (safe < 0))).astype(a.dtype)
-    return np.where(b == 0, a.dtype.type(0), towards_zero)
+    return np.asarray(np.where(b == 0, a.dtype.type(0), towards_zero), a.dtype)
 
 
 def power(a: Array, b: Array) -> Array:

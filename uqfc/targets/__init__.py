@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from uqfc_runtime.cpu import architecture, cpu_features
 
 from uqfc.errors import TargetError
 from uqfc.targets.schema import ActivationDtype, Granularity, Isa, Target, WeightDtype
+from uqfc_runtime.cpu import architecture, cpu_features
 
 __all__ = [
     "ActivationDtype",

@@ -31,6 +31,8 @@ class Isa:
     """Most rows of a GEMM tile."""
     tile_vectors: int
     """Vectors of 16 channels in a full panel of a GEMM tile."""
+    accumulators: int
+    """Independent sums that hide the latency of one dot product."""
     masked_memory: bool
     """Masked loads and stores of every element size are cheap."""
     native_round: bool
@@ -67,6 +69,7 @@ VNNI512 = Isa(
     required=("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd", "avx512_vnni"),
     tile_rows=12,
     tile_vectors=2,
+    accumulators=8,
     masked_memory=True,
     native_round=True,
 )
@@ -78,6 +81,7 @@ AVX2 = Isa(
     required=("avx2", "fma", "bmi2"),
     tile_rows=4,
     tile_vectors=1,
+    accumulators=1,
     masked_memory=False,
     native_round=True,
 )
@@ -89,6 +93,7 @@ PORTABLE = Isa(
     required=(),
     tile_rows=2,
     tile_vectors=1,
+    accumulators=1,
     masked_memory=False,
     native_round=False,
 )

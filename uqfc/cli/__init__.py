@@ -1,0 +1,51 @@
+"""The command ``uqfc``. Exit status: 0 success, 1 a check failed, 2 an error of the user's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from uqfc.cli.bench import bench
+from uqfc.cli.compile import compile_command
+from uqfc.cli.console import complain
+from uqfc.cli.inspect import inspect
+from uqfc.cli.run import run
+from uqfc.cli.targets import targets
+from uqfc.cli.verify import verify
+from uqfc.errors import UqfcError
+from uqfc_runtime import UqfRuntimeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="uqfc",
+    help="Compile neural networks to small native binaries with INT4 and INT8 arithmetic.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("compile")(compile_command)
+app.command()(run)
+app.command()(bench)
+app.command()(inspect)
+app.command()(verify)
+app.command()(targets)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (default: that of the process); returns the exit status.
+
+    An error that the user can mend is one message on stderr; anything else is a defect of uqfc
+    and keeps its traceback.
+    """
+    try:
+        app(list(sys.argv[1:] if arguments is None else arguments), prog_name="uqfc")
+    except (UqfcError, UqfRuntimeError) as error:
+        complain(str(error))
+        return 2
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0

@@ -1,0 +1,104 @@
+"""``uqfc compile``: from an ONNX file to a shared object, or an object file with its header."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import uqfc
+from uqfc.calibration import CalibrationMethod
+from uqfc.cli.console import print_table, say
+from uqfc.errors import UqfcError
+from uqfc_runtime import LayerInfo
+
+_SUFFIXES = (".so", ".o")
+
+
+class QuantStrategy(StrEnum):
+    """Which bit width is asked for."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    INT4 = "int4"
+    MIXED = "mixed_int4_int8"
+
+
+def compile_command(
+    model: Annotated[Path, typer.Argument(help="ONNX model, float or quantized (QDQ).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="MODEL.so, or MODEL.o (a .h is written beside).")
+    ],
+    target: Annotated[
+        str, typer.Option(help="A name of `uqfc targets`, `host`, or a FILE.toml.")
+    ] = "host",
+    quant_strategy: Annotated[
+        QuantStrategy, typer.Option(help="Bit width of the weights.")
+    ] = QuantStrategy.INT8,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Calibration data: .npz, .npy, or a directory of images."),
+    ] = None,
+    calibration_method: Annotated[
+        CalibrationMethod, typer.Option(help="How the ranges of activations are chosen.")
+    ] = CalibrationMethod.MSE,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Shape of an input that has dynamic dimensions: NAME=1x3x224x224."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where a layer does not get what was requested.")
+    ] = False,
+    pass_pipeline: Annotated[
+        str | None, typer.Option(help="Extra passes after import: 'pass-a,pass-b{option=1}'.")
+    ] = None,
+) -> None:
+    """Compile an ONNX model to a native binary."""
+    shapes = dict(parse_shape(text) for text in shape or ())
+    if output.suffix not in _SUFFIXES:
+        raise UqfcError(f"{output}: an output's name ends in {' or '.join(_SUFFIXES)}")
+    started = time.perf_counter()
+    compiled = uqfc.compile(
+        model,
+        target=target,
+        quant_strategy=quant_strategy.value,
+        calibration_data=calibrate,
+        calibration_method=calibration_method.value,
+        shapes=shapes,
+        strict=strict,
+        pass_pipeline=pass_pipeline,
+    )
+    compiled.save(output)
+    seconds = time.perf_counter() - started
+    say(
+        f"{output}: {output.stat().st_size:,} bytes for {compiled.info.target.name}, "
+        f"arena {compiled.info.arena_bytes:,} bytes, in {seconds:.1f} s"
+    )
+    _explain(compiled.layers)
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``("image", (1, 3, 224, 224))`` from ``image=1x3x224x224``. Raises UqfcError."""
+    name, separator, dimensions = text.rpartition("=")
+    sizes = dimensions.split("x")
+    if not separator or not name or not all(s.isdecimal() and int(s) > 0 for s in sizes):
+        raise UqfcError(f"--shape '{text}': accepted: NAME=1x3x224x224, with sizes above 0")
+    return name, tuple(int(size) for size in sizes)
+
+
+def _explain(layers: tuple[LayerInfo, ...]) -> None:
+    """How many layers got which bit width, and each one that did not get what was asked for."""
+    chosen = Counter(layer.chosen for layer in layers if layer.chosen is not None)
+    if chosen:
+        say("layers: " + ", ".join(f"{count} {dtype}" for dtype, count in chosen.items()))
+    fallbacks = [layer for layer in layers if layer.chosen != layer.requested]
+    if fallbacks:
+        print_table(
+            ("layer", "op", "requested", "chosen", "reason"),
+            [(f.name, f.op, f.requested, f.chosen, f.reason) for f in fallbacks],
+            title="Not as requested:",
+        )

@@ -1,0 +1,166 @@
+"""Dot products of four activations and four weights per lane: the instruction behind each kernel.
+
+Sixteen lanes of int32 accumulate ``sum_t a[t] * w[t]`` where a *word* holds four u8 activations,
+and one word (``s8``: four int8) or two (``s16``: int16 pairs ``(0, 2)`` and ``(1, 3)``) hold the
+weights of a lane. The kinds are
+
+``s8``   any int8 weight;
+``s4``   int8 weights with |w| <= 15, for which ``vpmaddubsw`` cannot saturate;
+``s16``  int16 weights.
+
+All are exact in int32 as long as the total is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.vector import LANES, Value, llvm_type
+
+DotKind: TypeAlias = Literal["s8", "s4", "s16"]
+Operand: TypeAlias = tuple[Value, ...]
+
+EVEN_BYTES = 0x00FF00FF
+
+
+@dataclass(frozen=True)
+class Dot:
+    """How one ``DotKind`` is done on one machine. Prepared operands can be used many times."""
+
+    words: int
+    """Words of weights per lane."""
+    activation: Callable[[Value], Operand]
+    """From a word [16] of u8."""
+    weight: Callable[[tuple[Value, ...]], Operand]
+    """From ``words`` words [16]."""
+    add: Callable[[Value, Operand, Operand], Value]
+    """``accumulator + dot(activation, weight)``."""
+
+
+def dot_for(isa: Isa, kind: DotKind) -> Dot:
+    """The fastest exact dot product of that kind."""
+    return _DOTS[isa.name][kind]
+
+
+def _same(word: Value) -> Operand:
+    return (word,)
+
+
+def _identity(words: tuple[Value, ...]) -> Operand:
+    return words
+
+
+def _even_odd_unsigned(word: Value) -> Operand:
+    """u8 taps 0, 2 and 1, 3 of each word as int16 pairs."""
+    mask = word.b.i32(EVEN_BYTES, LANES)
+    return word & mask, word.shift_right_logical(8) & mask
+
+
+def _even_odd_signed(words: tuple[Value, ...]) -> Operand:
+    """int8 taps 0, 2 and 1, 3 of each word as int16 pairs."""
+    pairs = words[0].bitcast("i16", 2 * LANES)
+    even = (pairs << 8) >> 8
+    return even.bitcast("i32", LANES), (pairs >> 8).bitcast("i32", LANES)
+
+
+# --- AVX-512 VNNI ------------------------------------------------------------------------------
+
+
+def _vpdpbusd(accumulator: Value, a: Operand, w: Operand) -> Value:
+    b = accumulator.b
+    kind = llvm_type("i32", LANES)
+    operands = (a[0].bitcast("i8", 64), w[0].bitcast("i8", 64))
+    return b.intrinsic("llvm.x86.avx512.vpdpbusd.512", kind, accumulator, *operands)
+
+
+def _vpdpwssd(accumulator: Value, a: Operand, w: Operand) -> Value:
+    b = accumulator.b
+    kind = llvm_type("i32", LANES)
+    for x, y in zip(a, w, strict=True):
+        operands = (x.bitcast("i16", 32), y.bitcast("i16", 32))
+        accumulator = b.intrinsic("llvm.x86.avx512.vpdpwssd.512", kind, accumulator, *operands)
+    return accumulator
+
+
+# --- AVX2 --------------------------------------------------------------------------------------
+
+
+def _halves(word: Value) -> tuple[Value, Value]:
+    return word.shuffle(range(8)), word.shuffle(range(8, 16))
+
+
+def _pmaddwd(b: Builder, x: Value, y: Value) -> Value:
+    operands = (x.bitcast("i16", 16), y.bitcast("i16", 16))
+    return b.intrinsic("llvm.x86.avx2.pmadd.wd", llvm_type("i32", 8), *operands)
+
+
+def _add_pmaddwd(accumulator: Value, a: Operand, w: Operand) -> Value:
+    """Two products at a time: exact for any int16 operands whose sum fits int32."""
+    b = accumulator.b
+    halves: list[Value] = []
+    for half in (0, 1):
+        total = _halves(accumulator)[half]
+        for x, y in zip(a, w, strict=True):
+            total = total + _pmaddwd(b, _halves(x)[half], _halves(y)[half])
+        halves.append(total)
+    return halves[0].shuffle(range(LANES), halves[1])
+
+
+def _add_pmaddubsw(accumulator: Value, a: Operand, w: Operand) -> Value:
+    """``vpmaddubsw`` sums pairs in int16: 2 * 255 * 15 = 7650 fits."""
+    b = accumulator.b
+    ones = b.constant("i16", 1, 16)
+    halves: list[Value] = []
+    for half in (0, 1):
+        x = _halves(a[0])[half].bitcast("i8", 32)
+        y = _halves(w[0])[half].bitcast("i8", 32)
+        pairs = b.intrinsic("llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 16), x, y)
+        halves.append(_halves(accumulator)[half] + _pmaddwd(b, pairs, ones))
+    return halves[0].shuffle(range(LANES), halves[1])
+
+
+# --- anything ----------------------------------------------------------------------------------
+
+
+def _four_unsigned(word: Value) -> Operand:
+    return tuple(word.shift_right_logical(8 * tap) & 255 for tap in range(4))
+
+
+def _four_bytes(words: tuple[Value, ...]) -> Operand:
+    return tuple((words[0] << (24 - 8 * tap)) >> 24 for tap in range(4))
+
+
+def _four_int16(words: tuple[Value, ...]) -> Operand:
+    even, odd = words
+    return (even << 16) >> 16, (odd << 16) >> 16, even >> 16, odd >> 16
+
+
+def _add_products(accumulator: Value, a: Operand, w: Operand) -> Value:
+    for x, y in zip(a, w, strict=True):
+        accumulator = accumulator + x * y
+    return accumulator
+
+
+_VNNI = Dot(1, _same, _identity, _vpdpbusd)
+_PORTABLE = Dot(1, _four_unsigned, _four_bytes, _add_products)
+_DOTS: dict[str, dict[DotKind, Dot]] = {
+    "vnni512": {
+        "s8": _VNNI,
+        "s4": _VNNI,
+        "s16": Dot(2, _even_odd_unsigned, _identity, _vpdpwssd),
+    },
+    "avx2": {
+        "s8": Dot(1, _even_odd_unsigned, _even_odd_signed, _add_pmaddwd),
+        "s4": Dot(1, _same, _identity, _add_pmaddubsw),
+        "s16": Dot(2, _even_odd_unsigned, _identity, _add_pmaddwd),
+    },
+    "portable": {
+        "s8": _PORTABLE,
+        "s4": _PORTABLE,
+        "s16": Dot(2, _four_unsigned, _four_int16, _add_products),
+    },
+}

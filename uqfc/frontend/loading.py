@@ -1,0 +1,191 @@
+"""Reads a model file, and refuses what is damaged, out of bounds or outside its directory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, checker, inliner
+from onnx.external_data_helper import load_external_data_for_tensor
+
+from uqfc.errors import ModelError
+from uqfc.frontend.onnx_ops import CONVERTERS
+from uqfc.frontend.tensors import check_tensor
+
+OLDEST_OPSET = 9
+MAX_PROTOBUF_BYTES = 2**31 - 1
+
+
+def load_model(path: Path) -> ModelProto:
+    """The model of a file, checked, with external data in place and functions inlined.
+
+    Raises ModelError if the file is missing, no ONNX model, damaged or inconsistent.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    return prepared(parse_model(data, str(path)), str(path), path.parent)
+
+
+def parse_model(data: bytes, source: str) -> ModelProto:
+    """The protobuf message in ``data``; ModelError if there is none or it is cut short."""
+    if len(data) > MAX_PROTOBUF_BYTES:
+        raise ModelError(f"{source}: larger than 2 GiB: weights must be stored as external data")
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ModelError(f"{source}: not an ONNX model, or truncated") from None
+    if not model.HasField("graph"):
+        raise ModelError(f"{source}: not an ONNX model: it has no graph")
+    return model
+
+
+def prepared(model: ModelProto, source: str, directory: Path | None) -> ModelProto:
+    """Check ``model``, load its external data from ``directory``, inline its functions."""
+    check_versions(model, source)
+    check_names(model.graph, source)
+    check_order(model.graph, source)
+    for tensor, owner in all_tensors(model):
+        what = f"{source}: {owner}"
+        check_tensor(tensor, what)
+        if tensor.data_location == TensorProto.EXTERNAL:
+            load_external(tensor, what, directory)
+            check_tensor(tensor, what)
+    check_schemas(model, source)
+    return inlined(model, source)
+
+
+def check_versions(model: ModelProto, source: str) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    if not versions:
+        raise ModelError(f"{source}: opset_import does not name the ONNX opset")
+    if not OLDEST_OPSET <= versions[0] <= newest:
+        raise ModelError(
+            f"{source}: opset {versions[0]} is not supported; {OLDEST_OPSET} to {newest} are"
+        )
+
+
+def check_names(graph: GraphProto, source: str) -> None:
+    """Every value is defined once (an initializer may give an input its default)."""
+    defined = Counter(i.name for i in graph.input)
+    defined.update({i.name for i in graph.initializer} - set(defined))
+    defined.update(o for n in graph.node for o in n.output if o)
+    initializers = Counter(i.name for i in graph.initializer)
+    for name, count in (defined + Counter({n: 1 for n, c in initializers.items() if c > 1})).items():
+        if count > 1:
+            raise ModelError(f"{source}: value '{name}' is defined more than once")
+    for output in graph.output:
+        if output.name not in defined:
+            raise ModelError(f"{source}: graph output '{output.name}' is never computed")
+
+
+def check_order(graph: GraphProto, source: str) -> None:
+    """Every node comes after those whose results it uses; ModelError says which does not."""
+    producers = {o: i for i, n in enumerate(graph.node) for o in n.output if o}
+    outside = {i.name for i in graph.input} | {i.name for i in graph.initializer}
+    outside |= {i.values.name for i in graph.sparse_initializer}
+    for index, node in enumerate(graph.node):
+        for name in node.input:
+            if not name or name in outside or producers.get(name, index) < index:
+                continue
+            label = f"{node.op_type} '{node_name(node)}'"
+            if name not in producers:
+                raise ModelError(f"{source}: {label} uses '{name}', which nothing computes")
+            cycle = find_cycle(graph, producers, index)
+            if cycle:
+                raise ModelError(f"{source}: the graph has a cycle: {' -> '.join(cycle)}")
+            later = node_name(graph.node[producers[name]])
+            raise ModelError(
+                f"{source}: {label} uses '{name}' before node '{later}' computes it; "
+                "nodes must be in topological order"
+            )
+
+
+def find_cycle(graph: GraphProto, producers: dict[str, int], start: int) -> list[str]:
+    """Names of the nodes on a cycle through node ``start``, which is first and last, or none."""
+    came_from: dict[int, int] = {}
+    pending = [start]
+    while pending:
+        current = pending.pop()
+        for name in graph.node[current].input:
+            producer = producers.get(name)
+            if producer == start:
+                path = [start, current]
+                while path[-1] != start:
+                    path.append(came_from[path[-1]])
+                return [node_name(graph.node[i]) for i in path]
+            if producer is not None and producer not in came_from:
+                came_from[producer] = current
+                pending.append(producer)
+    return []
+
+
+def node_name(node: NodeProto) -> str:
+    """The node's name, or that of its first output, which is unique too."""
+    return node.name or next((o for o in node.output if o), node.op_type)
+
+
+def all_tensors(model: ModelProto) -> Iterator[tuple[TensorProto, str]]:
+    """The tensors of the main graph with what they are called in messages."""
+    for tensor in model.graph.initializer:
+        yield tensor, f"initializer '{tensor.name}'"
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t, f"{node.op_type} '{node_name(node)}' attribute '{attribute.name}'"
+
+
+def load_external(tensor: TensorProto, what: str, directory: Path | None) -> None:
+    """Read the tensor's data from a file below ``directory``."""
+    if directory is None:
+        raise ModelError(f"{what} is stored in another file; give the model by its path")
+    location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+    try:
+        load_external_data_for_tensor(tensor, str(directory))
+    except (OSError, ValueError, checker.ValidationError) as error:
+        raise ModelError(f"{what}: external data '{location}' cannot be read: {error}") from None
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def check_schemas(model: ModelProto, source: str) -> None:
+    """What ONNX's own checker verifies: attributes and numbers of inputs of each op."""
+    if model.ByteSize() > MAX_PROTOBUF_BYTES:
+        return
+    try:
+        checker.check_model(model)
+    except checker.ValidationError as error:
+        raise ModelError(f"{source}: {error}") from None
+
+
+def inlined(model: ModelProto, source: str) -> ModelProto:
+    """The model with its own functions, and ops that ONNX defines by others, replaced."""
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    expandable = sorted(
+        {
+            (n.domain, n.op_type)
+            for n in model.graph.node
+            if is_expandable(n.domain, n.op_type, model)
+        }
+    )
+    if not expandable:
+        return model
+    return inliner.inline_selected_functions(model, expandable, inline_schema_functions=True)
+
+
+def is_expandable(domain: str, op: str, model: ModelProto) -> bool:
+    """Whether an op without a converter is a function in ONNX's own definition."""
+    domain = "" if domain == "ai.onnx" else domain
+    if (domain, op) in CONVERTERS:
+        return False
+    version = next((o.version for o in model.opset_import if o.domain == domain), None)
+    if version is None or not onnx.defs.has(op, version, domain):
+        return False
+    schema = onnx.defs.get_schema(op, version, domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)

@@ -1,0 +1,165 @@
+"""One ONNX node as a converter sees it: resolved inputs and typed, accounted-for attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, NodeProto, TensorProto
+from xdsl.dialects.builtin import f32
+
+from uqfc.dialects.tensors import Array
+from uqfc.errors import ModelError
+from uqfc.frontend.values import Unsupported, Value, kind, known
+
+TYPE_NAMES: dict[int, str] = {v: k.lower() for k, v in AttributeProto.AttributeType.items()}
+
+
+class Node:
+    """A node with its inputs; ``version`` is the opset of its domain.
+
+    Every attribute must be read or ``ignore``d: one that a converter does not know of is an error,
+    because it would change what the node computes.
+    """
+
+    def __init__(
+        self,
+        proto: NodeProto,
+        layer: str,
+        version: int,
+        inputs: Sequence[Value | None],
+        used: Sequence[bool],
+    ) -> None:
+        self.op = proto.op_type
+        self.layer = layer
+        self.version = version
+        self.inputs = tuple(inputs)
+        self.used = tuple(used)
+        self._attributes = {a.name: a for a in proto.attribute}
+        self._unread = set(self._attributes)
+
+    # --- inputs and outputs -----------------------------------------------------------------
+
+    def has(self, index: int) -> bool:
+        """Whether input ``index`` is given."""
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def optional(self, index: int) -> Value | None:
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def input(self, index: int) -> Value:
+        """Input ``index``; ModelError if it is not given."""
+        value = self.optional(index)
+        if value is None:
+            raise ModelError(f"input {index} is missing")
+        return value
+
+    def floats_in(self, *indices: int) -> list[Value]:
+        """These inputs; Unsupported if one of them is not float32."""
+        values = [self.input(i) for i in indices]
+        for index, value in zip(indices, values, strict=True):
+            if kind(value) != f32:
+                raise Unsupported(f"input {index} has elements {kind(value)}, expected floats")
+        return values
+
+    def all_inputs(self) -> list[Value]:
+        """The inputs of a variadic op; ModelError if there is none or a hole."""
+        return [self.input(i) for i in range(max(1, len(self.inputs)))]
+
+    def array(self, index: int, what: str) -> Array:
+        """Input ``index`` as an array; Unsupported if it is not a constant."""
+        value = known(self.input(index))
+        if value is None:
+            raise Unsupported(f"input {index} ({what}) must be a constant")
+        return value
+
+    def optional_array(self, index: int, what: str) -> Array | None:
+        """``array``, or None if the input is not given."""
+        return self.array(index, what) if self.has(index) else None
+
+    def int_list(self, index: int, what: str) -> list[int]:
+        """Input ``index``, a constant of rank 0 or 1, as integers."""
+        return [int(v) for v in self.array(index, what).reshape(-1)]
+
+    def needs_only_output(self, count: int = 1) -> None:
+        """Unsupported if an output after the first ``count`` is used."""
+        if any(self.used[count:]):
+            raise Unsupported(f"only the first {count} output(s) can be used")
+
+    # --- attributes -------------------------------------------------------------------------
+
+    def _read(self, name: str, attribute_type: int) -> AttributeProto | None:
+        attribute = self._attributes.get(name)
+        if attribute is None:
+            return None
+        self._unread.discard(name)
+        if attribute.type != attribute_type:
+            raise ModelError(
+                f"attribute '{name}' is of type {TYPE_NAMES[attribute.type]}, "
+                f"expected {TYPE_NAMES[attribute_type]}"
+            )
+        return attribute
+
+    def given(self, name: str) -> bool:
+        """Whether the attribute is there."""
+        return name in self._attributes
+
+    def integer(self, name: str, default: int) -> int:
+        attribute = self._read(name, AttributeProto.INT)
+        return default if attribute is None else attribute.i
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        return bool(self.integer(name, default))
+
+    def real(self, name: str, default: float) -> float:
+        attribute = self._read(name, AttributeProto.FLOAT)
+        return default if attribute is None else attribute.f
+
+    def ints(self, name: str) -> list[int] | None:
+        attribute = self._read(name, AttributeProto.INTS)
+        return None if attribute is None else list(attribute.ints)
+
+    def floats(self, name: str) -> list[float] | None:
+        attribute = self._read(name, AttributeProto.FLOATS)
+        return None if attribute is None else list(attribute.floats)
+
+    def tensor(self, name: str) -> TensorProto | None:
+        attribute = self._read(name, AttributeProto.TENSOR)
+        return None if attribute is None else attribute.t
+
+    def choice(self, name: str, default: str, accepted: Sequence[str]) -> str:
+        """A string attribute; Unsupported if it is none of ``accepted``."""
+        attribute = self._read(name, AttributeProto.STRING)
+        value = default if attribute is None else attribute.s.decode("utf-8", "replace")
+        if value not in accepted:
+            raise Unsupported(f"attribute '{name}' is '{value}', supported: {', '.join(accepted)}")
+        return value
+
+    def must_be(self, name: str, value: int, default: int) -> None:
+        """Unsupported if the integer attribute has another value."""
+        actual = self.integer(name, default)
+        if actual != value:
+            raise Unsupported(f"attribute '{name}' is {actual}, supported: {value}")
+
+    def ignore(self, *names: str) -> None:
+        """These attributes do not matter for inference."""
+        self._unread.difference_update(names)
+
+    def check_all_read(self) -> None:
+        """Unsupported if an attribute was neither read nor ignored."""
+        if self._unread:
+            raise Unsupported(f"attribute '{min(self._unread)}' is not known")
+
+    def axes(self, name: str, index: int) -> list[int] | None:
+        """Axes given as attribute ``name`` or, in newer opsets, as input ``index``."""
+        if self.given(name):
+            return self.ints(name)
+        return self.int_list(index, name) if self.has(index) else None
+
+
+def as_float(array: Array) -> float:
+    """The only element of an array; ModelError if there are several."""
+    if array.size != 1:
+        raise ModelError(f"expected a single value, got shape {list(array.shape)}")
+    return float(np.asarray(array).reshape(-1)[0])

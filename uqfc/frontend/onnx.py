@@ -1,0 +1,200 @@
+"""ONNX → ``nn``: walks the graph in order and lets the converters do the ops."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Block, Region, SSAValue
+from xdsl.utils.exceptions import VerifyException
+
+from uqfc.dialects.tensors import shape_of, tensor_type
+from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
+from uqfc.frontend.builder import Builder
+from uqfc.frontend.folding import fold_by_reference
+from uqfc.frontend.loading import load_model, node_name, parse_model, prepared
+from uqfc.frontend.node import Node
+from uqfc.frontend.onnx_ops import CONVERTERS, Converter
+from uqfc.frontend.signature import Signature, check_outputs, resolve_inputs
+from uqfc.frontend.tensors import EXACT, element_of_onnx, read_tensor, type_name
+from uqfc.frontend.values import Unsupported, Value
+
+DEFAULT_SOURCE = "model"
+
+
+def import_onnx(
+    model: str | Path | bytes | ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    source: str | None = None,
+) -> ModuleOp:
+    """A module with ``func.func @main`` that computes what the ONNX model computes.
+
+    ``shapes`` gives inputs with dynamic dimensions their sizes; ``source`` is what messages call
+    the model (by default its path). The function's attributes: ``input_names``,
+    ``output_names``, ``assumed_batch`` (inputs whose dynamic first dimension became 1), ``retyped``
+    (inputs, outputs and constants that are held in another type than in the file).
+
+    Raises ModelError if the model is damaged or inconsistent, UnsupportedError with all nodes
+    that cannot be imported.
+    """
+    if isinstance(model, str | Path):
+        source = source or str(model)
+        proto = load_model(Path(model))
+    elif isinstance(model, bytes):
+        source = source or DEFAULT_SOURCE
+        proto = prepared(parse_model(model, source), source, None)
+    else:
+        source = source or DEFAULT_SOURCE
+        proto = prepared(model, source, None)
+    signature = resolve_inputs(proto.graph, shapes or {}, source)
+    return Importer(proto, signature, source).run()
+
+
+class Importer:
+    """The state of one import: values by their ONNX name, the builder, what went wrong."""
+
+    def __init__(self, model: ModelProto, signature: Signature, source: str) -> None:
+        self.graph: GraphProto = model.graph
+        self.versions = {o.domain or "": o.version for o in model.opset_import}
+        self.versions.setdefault("", self.versions.get("ai.onnx", 0))
+        self.signature = signature
+        self.source = source
+        self.initializers = {i.name: i for i in self.graph.initializer}
+        self.consumers = Counter(i for n in self.graph.node for i in n.input)
+        self.consumers.update(o.name for o in self.graph.output)
+        self.layers: Counter[str] = Counter()
+        self.values: dict[str, Value] = {}
+        self.unavailable: set[str] = set()
+        self.failed: list[UnsupportedNode] = []
+        self.retyped: dict[str, None] = {}
+
+    def run(self) -> ModuleOp:
+        """Convert every node; UnsupportedError if some could not be."""
+        arguments = [
+            tensor_type(shape, element_of_onnx(self.signature.types[name]))
+            for name, shape in self.signature.shapes.items()
+        ]
+        block = Block(arg_types=arguments)
+        for argument, name in zip(block.args, self.signature.shapes, strict=True):
+            argument.name_hint = hint(name)
+            self.values[name] = argument
+            self._note_type(f"input {name}", self.signature.types[name])
+        builder = Builder(block)
+        for tensor in self.graph.sparse_initializer:
+            why = "sparse initializers are not supported"
+            self.failed.append(UnsupportedNode(tensor.values.name, "initializer", why))
+        for node in self.graph.node:
+            self._convert(node, builder)
+        if self.failed:
+            raise UnsupportedError(self.failed, self.source)
+        return self._finish(block, builder)
+
+    def _convert(self, proto: NodeProto, builder: Builder) -> None:
+        builder.layer = self._layer(proto)
+        try:
+            outputs = self._outputs(proto, builder)
+        except Unsupported as error:
+            self.failed.append(UnsupportedNode(builder.layer, proto.op_type, str(error)))
+            outputs = None
+        except (ModelError, VerifyException) as error:
+            where = f"{self.source}: {proto.op_type} '{builder.layer}'"
+            raise ModelError(f"{where}: {error}") from None
+        if outputs is None:
+            self.unavailable.update(proto.output)
+            return
+        for name, value in zip(proto.output, outputs, strict=False):
+            self.values[name] = value
+            if isinstance(value, SSAValue) and value.name_hint is None:
+                value.name_hint = hint(name)
+
+    def _outputs(self, proto: NodeProto, builder: Builder) -> Sequence[Value] | None:
+        """The node's outputs; None if an input depends on a node that failed."""
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        converter = CONVERTERS.get((domain, proto.op_type))
+        if not self.unavailable.isdisjoint(proto.input):
+            if converter is None:
+                raise Unsupported(unknown_op(domain))
+            return None
+        inputs = [self._value(name) if name else None for name in proto.input]
+        used = [self.consumers[name] > 0 if name else False for name in proto.output]
+        if converter is None:
+            folded = fold_by_reference(proto, self.versions.get(domain, 0), inputs)
+            if folded is None:
+                raise Unsupported(unknown_op(domain))
+            return folded
+        version = self.versions.get(domain, 0)
+        inputs = [storage(v, converter, builder) for v in inputs]
+        node = Node(proto, builder.layer, version, inputs, used)
+        outputs = converter.convert(node, builder)
+        node.check_all_read()
+        outputs = [outputs] if not isinstance(outputs, Sequence) else outputs
+        node.needs_only_output(len(outputs))
+        return outputs
+
+    def _value(self, name: str) -> Value:
+        """The value of a name; initializers are read when they are first used."""
+        if name not in self.values:
+            tensor = self.initializers[name]
+            self.values[name] = read_tensor(tensor, f"initializer '{name}'")
+            self._note_type("constants", tensor.data_type)
+        return self.values[name]
+
+    def _note_type(self, what: str, data_type: int) -> None:
+        if data_type not in EXACT and data_type != TensorProto.UNDEFINED:
+            element = element_of_onnx(data_type)
+            self.retyped[f"{what}: {type_name(data_type)} as {element}"] = None
+
+    def _layer(self, proto: NodeProto) -> str:
+        """The node's name, with a number if another node has the same."""
+        name = node_name(proto)
+        self.layers[name] += 1
+        return name if self.layers[name] == 1 else f"{name}#{self.layers[name]}"
+
+    def _finish(self, block: Block, builder: Builder) -> ModuleOp:
+        builder.layer = ""
+        names = [o.name for o in self.graph.output]
+        results = [builder.stored(builder.ssa(self._value(name))) for name in names]
+        for info in self.graph.output:
+            self._note_type(f"output {info.name}", info.type.tensor_type.elem_type)
+        shapes = {n: shape_of(r) for n, r in zip(names, results, strict=True)}
+        check_outputs(self.graph, shapes, self.source)
+        block.add_op(ReturnOp(*results))
+        remove_unused(block)
+        types = ([a.type for a in block.args], [r.type for r in results])
+        function = FuncOp("main", types, Region(block))
+        for name, strings in {
+            "input_names": list(self.signature.shapes),
+            "output_names": names,
+            "assumed_batch": list(self.signature.assumed_batch),
+            "retyped": list(self.retyped),
+        }.items():
+            function.attributes[name] = ArrayAttr([StringAttr(s) for s in strings])
+        return ModuleOp([function])
+
+
+def unknown_op(domain: str) -> str:
+    return f"no converter for this op of domain '{domain}'" if domain else "no converter for this op"
+
+
+def storage(value: Value | None, converter: Converter, builder: Builder) -> Value | None:
+    """The value as the converter takes it: integers, unless it only moves elements."""
+    if not isinstance(value, SSAValue) or converter.moves:
+        return value
+    return builder.stored(value)
+
+
+def hint(name: str) -> str | None:
+    """The ONNX name as a name in printed IR, where it can be one."""
+    text = "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
+    return f"_{text}" if text[:1].isdigit() else text or None
+
+
+def remove_unused(block: Block) -> None:
+    """Erase ops whose results nobody uses: those that only fed shape arithmetic."""
+    for op in reversed(list(block.ops)):
+        if op.results and not any(r.uses for r in op.results):
+            block.erase_op(op)

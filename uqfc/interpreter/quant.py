@@ -1,0 +1,37 @@
+"""Meanings of the ``quant`` casts. A tensor of quantized elements is an int32 array of storage values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from uqfc import numerics
+from uqfc.dialects import quant
+from uqfc.dialects.quant import UniformType, uniform_of
+from uqfc.dialects.tensors import Array, element_of, numpy_dtype
+from uqfc.interpreter.registry import meaning
+from uqfc.numerics import F32, I32
+
+
+@meaning(quant.QcastOp)
+def qcast(op: quant.QcastOp, x: F32) -> Array:
+    params = uniform_of(op.result)
+    scale, zero_point = params.broadcast(x.shape)
+    return numerics.quantize(x, scale, zero_point, params.qmin, params.qmax)
+
+
+@meaning(quant.DcastOp)
+def dcast(op: quant.DcastOp, x: I32) -> Array:
+    scale, zero_point = uniform_of(op.x).broadcast(x.shape)
+    return numerics.dequantize(x, scale, zero_point)
+
+
+@meaning(quant.ScastOp)
+def scast(op: quant.ScastOp, x: Array) -> Array:
+    if isinstance(element_of(op.result), UniformType):
+        return x.astype(np.int32)
+    return x.astype(numpy_dtype(element_of(op.result)))
+
+
+@meaning(quant.ObserveOp)
+def observe(op: quant.ObserveOp, x: F32) -> Array:
+    return x

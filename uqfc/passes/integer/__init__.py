@@ -1,0 +1,1 @@
+"""How float ops on quantized values become integer ops; used by ``convert-to-integer``."""

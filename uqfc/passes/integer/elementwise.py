@@ -1,0 +1,137 @@
+"""Integer form of everything but layers: add, mul, pooling, lookup tables, movement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xdsl.ir import Operation
+
+from uqfc.dialects import nn
+from uqfc.dialects.qnn import LookupOp, QAddOp, QAvgPool2dOp, QBinaryOp, QMulOp
+from uqfc.dialects.tensors import int_tuple, real, shape_of, tensor_type, ui8
+from uqfc.elementary import UNARY
+from uqfc.numerics import F64, Activation, lookup_table, multiplier
+from uqfc.passes.integer.values import Affine, Quantized
+from uqfc.passes.quantizable import MOVEMENT
+
+Ops = list[Operation]
+
+
+def integer_form(op: Operation, inputs: Sequence[Quantized], target: Affine) -> Ops | None:
+    """The ops that compute ``op`` on integers, the result last; None if there is no such form."""
+    match op:
+        case nn.AddOp() | nn.SubOp() | nn.MulOp():
+            return [binary(op, inputs[0], inputs[1], target)]
+        case nn.UnaryOp():
+            return list(table(inputs[0], target, op.fn.data))
+        case nn.AvgPool2dOp():
+            return [average(op, inputs[0], target)]
+        case nn.ReduceOp():
+            return [spatial_mean(op, inputs[0], target)]
+        case nn.ConcatOp():
+            return concatenation(op, inputs, target)
+        case _:
+            return moved(op, inputs[0], target) if isinstance(op, MOVEMENT) else None
+
+
+def binary(
+    op: nn.AddOp | nn.SubOp | nn.MulOp, lhs: Quantized, rhs: Quantized, target: Affine
+) -> QBinaryOp:
+    activation = None if isinstance(op, nn.SubOp) else op.activation
+    bounds = None if activation is None else activation.data.bounds
+    limited = target if bounds is None else target.clamped(*bounds)
+    zero_points = (lhs.affine.zero_point, rhs.affine.zero_point, limited.zero_point)
+    limits = (limited.qmin, limited.qmax)
+    left, right = lhs.affine.scale, rhs.affine.scale
+    if isinstance(op, nn.MulOp):
+        factor = float(multiplier(left, right, over=target.scale))
+        return QMulOp(lhs.value, rhs.value, zero_points, limits, {"multiplier": factor})
+    sign = -1.0 if isinstance(op, nn.SubOp) else 1.0
+    factors = {
+        "lhs_multiplier": float(multiplier(left, over=target.scale)),
+        "rhs_multiplier": sign * float(multiplier(right, over=target.scale)),
+    }
+    return QAddOp(lhs.value, rhs.value, zero_points, limits, factors)
+
+
+def table(x: Quantized, target: Affine, function: Activation | None) -> tuple[Operation, Operation]:
+    """A 256-entry table of ``function`` (None: only the change of parameters)."""
+
+    def apply(v: F64) -> F64:
+        return v if function is None else UNARY[function.name].f64(v, *function.params)
+
+    a, b = x.affine, target
+    entries = lookup_table(apply, a.scale, a.zero_point, b.scale, b.zero_point, b.qmin, b.qmax)
+    constant = nn.ConstantOp(entries)
+    return constant, LookupOp(x.value, constant)
+
+
+def average(op: nn.AvgPool2dOp, x: Quantized, target: Affine) -> QAvgPool2dOp:
+    kernel, padding = int_tuple(op.kernel), int_tuple(op.padding)
+    size = kernel[0] * kernel[1]
+    one_count = op.count_include_pad.value.data or not any(padding)
+    counts = np.array([size] if one_count else np.arange(1, size + 1), np.float64)
+    return pooled(x, target, kernel, int_tuple(op.strides), padding, int_tuple(op.dilations), counts)
+
+
+def spatial_mean(op: nn.ReduceOp, x: Quantized, target: Affine) -> QAvgPool2dOp:
+    _, height, width, _ = shape_of(op.x)
+    counts = np.array([height * width], np.float64)
+    return pooled(x, target, (height, width), (1, 1), (0, 0, 0, 0), (1, 1), counts)
+
+
+def pooled(
+    x: Quantized,
+    target: Affine,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[int],
+    dilations: Sequence[int],
+    counts: F64,
+) -> QAvgPool2dOp:
+    return QAvgPool2dOp(
+        x.value,
+        kernel,
+        strides,
+        padding,
+        dilations,
+        multipliers=multiplier(x.affine.scale, 1.0 / counts, over=target.scale),
+        x_zero_point=x.affine.zero_point,
+        zero_point=target.zero_point,
+        qmin=target.qmin,
+        qmax=target.qmax,
+    )
+
+
+def concatenation(op: nn.ConcatOp, inputs: Sequence[Quantized], target: Affine) -> Ops:
+    """Inputs with other parameters than the result's go through a table first."""
+    ops: Ops = []
+    values = []
+    for x in inputs:
+        if x.affine == target:
+            values.append(x.value)
+            continue
+        ops += table(x, target, None)
+        values.append(ops[-1].results[0])
+    return [*ops, nn.ConcatOp(values, op.axis.value.data)]
+
+
+def moved(op: Operation, x: Quantized, target: Affine) -> Ops:
+    """The same movement of ui8; then a table if the result has other parameters."""
+    properties = dict(op.properties)
+    if isinstance(op, nn.PadOp):
+        properties["value"] = real(float(x.affine.zero_point))
+    shape = shape_of(op.results[0])
+    ops: Ops = [
+        type(op).build(
+            operands=[x.value, *op.operands[1:]],
+            properties=properties,
+            result_types=[tensor_type(shape, ui8)],
+        )
+    ]
+    if x.affine != target:
+        ops += table(Quantized(ops[0].results[0], x.affine), target, None)
+    return ops
+
+

@@ -1,0 +1,46 @@
+"""Quantized activations as the integer graph has them: unsigned, per tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from uqfc.dialects.quant import QuantParams
+from uqfc.numerics import quantize
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Parameters of a ui8 activation; ``qmin <= zero_point <= qmax`` within 0:255."""
+
+    scale: float
+    zero_point: int
+    qmin: int = 0
+    qmax: int = 255
+
+    def clamped(self, low: float, high: float) -> Affine:
+        """With the bounds narrowed to the real range [low, high] (a fused clamp)."""
+        scale, zero = np.asarray(self.scale, np.float32), np.asarray(self.zero_point, np.int32)
+        ends = np.asarray([low, high], np.float32)
+        bounds = quantize(ends, scale, zero, self.qmin, self.qmax)
+        return Affine(self.scale, self.zero_point, int(bounds[0]), int(bounds[1]))
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A ui8 value and what its integers mean."""
+
+    value: SSAValue
+    affine: Affine
+
+
+def unsigned(params: QuantParams) -> Affine | None:
+    """The ui8 form of per-tensor 8-bit (or narrower) parameters; None for any others."""
+    if params.axis is not None or params.storage not in ("u8", "i8", "u4", "i4"):
+        return None
+    shift = 128 if params.storage[0] == "i" else 0
+    return Affine(
+        params.scales[0], params.zero_points[0] + shift, params.qmin + shift, params.qmax + shift
+    )

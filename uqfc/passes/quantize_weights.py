@@ -1,0 +1,154 @@
+"""``quantize-weights``: constant weights of the chosen type, with rounding that suits the data.
+
+int8 weights are symmetric per output channel, ``i8<-127:127>``; int4 weights asymmetric, ``u4``,
+which costs a kernel nothing. With statistics of a layer's input (``LayerStatistics``) int4 weights
+are rounded to reconstruct the layer's output and the bias takes up the expected difference that is
+left. The weight operand becomes constant → ``quant.scast`` → ``quant.dcast``.
+
+Law: each weight moves by at most scale / 2 if it is rounded to nearest and its range is not
+clipped; with statistics the squared error of the layer's output is never above that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
+
+from uqfc.calibration import GramAccumulator, adaptive_round, bias_correction, quantize_weights
+from uqfc.dialects import nn
+from uqfc.dialects.quant import DcastOp, QuantParams, ScastOp, UniformType, uniform_of
+from uqfc.dialects.tensors import i8, ui4
+from uqfc.numerics import F32, F64, I32, dequantize, quantize
+from uqfc.passes.quantizable import LAYERS
+from uqfc.passes.select_bit_width import decision_of
+
+LARGEST_BIAS = float(2**30)
+"""A bias in units of ``sx * sw`` stays below this, so that it fits the int32 accumulator."""
+ZERO_CHANNEL_LEVELS = float(2**24)
+"""Channels without any weight: the scale resolves their bias into so many steps."""
+
+
+@dataclass(frozen=True)
+class WeightType:
+    storage: str
+    qmin: int
+    qmax: int
+    symmetric: bool
+    method: str
+
+
+WEIGHT_TYPES: dict[str, WeightType] = {
+    "int8": WeightType("i8", -127, 127, symmetric=True, method="minmax"),
+    "int4": WeightType("u4", 0, 15, symmetric=False, method="mse"),
+}
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """What calibration saw at the input of a layer: patches in the order of its weights."""
+
+    gram: GramAccumulator
+
+
+def constant_array(value: SSAValue | None) -> F32 | None:
+    owner = None if value is None else value.owner
+    return np.asarray(owner.array, np.float32) if isinstance(owner, nn.ConstantOp) else None
+
+
+def input_scale(layer: nn.Conv2dOp | nn.LinearOp) -> float | None:
+    """The scale of a layer's quantized input; None if it is not quantized."""
+    owner = layer.x.owner
+    return uniform_of(owner.x).scales[0] if isinstance(owner, DcastOp) else None
+
+
+def usable_scales(scale: F32, weight: F32, bias: F32 | None, x_scale: float) -> F32:
+    """Scales with which every bias fits the accumulator and channels of zeros resolve theirs."""
+    magnitude = np.zeros(len(scale)) if bias is None else np.abs(bias.astype(np.float64))
+    least = magnitude / (x_scale * LARGEST_BIAS)
+    empty = ~np.any(weight.reshape(len(scale), -1), axis=1)
+    resolving = np.maximum(magnitude / x_scale, 1.0) / ZERO_CHANNEL_LEVELS
+    wanted = np.where(empty, resolving, np.maximum(scale.astype(np.float64), least))
+    return np.nextafter(wanted.astype(np.float32), np.float32(np.inf))
+
+
+def quantized(
+    weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: F64 | None
+) -> I32:
+    """Integers of ``weight`` (axis 0: output channels)."""
+    if gram is not None:
+        rows = weight.reshape(len(weight), -1)
+        q = adaptive_round(rows, gram, scale, zero_point, kind.qmin, kind.qmax)
+        return q.reshape(weight.shape)
+    shape = (-1, *[1] * (weight.ndim - 1))
+    return quantize(
+        weight, scale.reshape(shape), zero_point.reshape(shape), kind.qmin, kind.qmax
+    )
+
+
+@dataclass(frozen=True)
+class QuantizeWeightsPass(ModulePass):
+    """``statistics`` (by layer name) come from calibration and are given in code only."""
+
+    name = "quantize-weights"
+    statistics: Mapping[str, LayerStatistics] = field(default_factory=dict[str, LayerStatistics])
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for layer in [o for o in op.walk() if isinstance(o, LAYERS)]:
+            self.rewrite(layer)
+
+    def rewrite(self, layer: nn.Conv2dOp | nn.LinearOp) -> None:
+        decision, weight = decision_of(layer), constant_array(layer.weight)
+        x_scale = input_scale(layer)
+        if decision is None or weight is None or x_scale is None:
+            return
+        if decision.chosen not in WEIGHT_TYPES:
+            return
+        kind = WEIGHT_TYPES[decision.chosen]
+        bias = constant_array(layer.bias)
+        guess = quantize_weights(
+            weight, kind.qmin, kind.qmax, symmetric=kind.symmetric, method=kind.method
+        )
+        scale = usable_scales(guess.scale, weight, bias, x_scale)
+        seen = self.statistics.get(layer.layer) if decision.chosen == "int4" else None
+        gram = None if seen is None else seen.gram.gram
+        q = quantized(weight, kind, scale, guess.zero_point, gram)
+        params = QuantParams.of(
+            kind.storage, scale, guess.zero_point, axis=0, qmin=kind.qmin, qmax=kind.qmax
+        )
+        if seen is not None:
+            restored = dequantize(q, *params.broadcast(weight.shape))
+            shift = bias_correction(weight, restored, seen.gram.mean)
+            bias = (np.zeros(len(weight)) if bias is None else bias) + shift
+            bias = bias.astype(np.float32)
+        element = {"i8": i8, "u4": ui4}[kind.storage]
+        constant = nn.ConstantOp(q.astype(np.int8 if kind.storage == "i8" else np.uint8), element)
+        cast = ScastOp(constant, UniformType(params))
+        restored_op = DcastOp(cast)
+        added: list[Operation] = [constant, cast, restored_op]
+        bias_value = layer.bias
+        if seen is not None and bias is not None:
+            bias_constant = nn.ConstantOp(bias)
+            added.append(bias_constant)
+            bias_value = bias_constant.result
+        rebuilt = with_operands(layer, [layer.x, restored_op.result, bias_value, layer.residual])
+        Rewriter.replace_op(layer, [*added, rebuilt])
+
+
+def with_operands(
+    layer: nn.Conv2dOp | nn.LinearOp, operands: Sequence[SSAValue | None]
+) -> nn.Conv2dOp | nn.LinearOp:
+    """A copy of the layer on these operands (None: absent)."""
+    properties = {k: v for k, v in layer.properties.items() if k != "operandSegmentSizes"}
+    return type(layer).build(
+        operands=operands,
+        properties=properties,
+        attributes=layer.attributes,
+        result_types=[layer.result.type],
+    )

@@ -1,0 +1,1 @@
+"""What several passes share; not passes themselves."""
