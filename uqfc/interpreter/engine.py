@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import numpy as np
-from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr, TensorType
+from xdsl.dialects.builtin import ArrayAttr, MemRefType, ModuleOp, StringAttr, TensorType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.traits import IsTerminator
 
 from uqfc.dialects.nn import layer_name
-from uqfc.dialects.tensors import ELEMENT_DTYPES, Array, numpy_dtype, shape_of, type_of
+from uqfc.dialects.qkernel import as_tensor
+from uqfc.dialects.tensors import ELEMENT_DTYPES, Array, numpy_dtype, type_of
 from uqfc.errors import InputError
 from uqfc.interpreter.registry import evaluate
 
@@ -35,17 +36,21 @@ class Interpreter:
         self.observe = observe
 
     def run(self, module: ModuleOp, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name. Raises InputError if ``inputs`` are not what ``@main`` takes."""
+        """Outputs by name. Raises InputError if ``inputs`` are not what ``@main`` takes.
+
+        After the memory plan ``@main`` returns nothing and takes its outputs as memrefs, last.
+        """
         function = main_function(module)
         block = function.body.block
         names = input_names(function)
         check_names(names, inputs)
         arguments = [
             checked_input(name, inputs[name], argument)
-            for name, argument in zip(names, block.args, strict=True)
+            for name, argument in zip(names, block.args[: len(names)], strict=True)
         ]
-        outputs = self.run_block(block, arguments)
-        return dict(zip(output_names(function), outputs, strict=True))
+        into = [empty(argument) for argument in block.args[len(names) :]]
+        outputs = self.run_block(block, [*arguments, *into])
+        return dict(zip(output_names(function), outputs or into, strict=True))
 
     def run_block(
         self, block: Block, arguments: Sequence[Array], outer: Environment | None = None
@@ -102,12 +107,20 @@ def main_function(module: ModuleOp) -> FuncOp:
 
 def input_names(function: FuncOp) -> tuple[str, ...]:
     """The attribute ``input_names``, or ``input0``, …"""
-    return _names(function, "input", len(function.body.block.args))
+    results, arguments = function.function_type.outputs.data, function.body.block.args
+    into = 0 if results else sum(isinstance(a.type, MemRefType) for a in arguments)
+    stated = function.attributes.get("output_names")
+    outputs = len(stated) if into and isinstance(stated, ArrayAttr) else 0
+    return _names(function, "input", len(arguments) - outputs)
 
 
 def output_names(function: FuncOp) -> tuple[str, ...]:
     """The attribute ``output_names``, or ``output0``, …"""
-    return _names(function, "output", len(function.function_type.outputs.data))
+    results = len(function.function_type.outputs.data)
+    stated = function.attributes.get("output_names")
+    return _names(
+        function, "output", results or (len(stated) if isinstance(stated, ArrayAttr) else 0)
+    )
 
 
 def _names(function: FuncOp, kind: str, count: int) -> tuple[str, ...]:
@@ -132,13 +145,20 @@ def check_names(expected: Sequence[str], inputs: Mapping[str, Array]) -> None:
 
 
 def checked_input(name: str, array: Array, argument: SSAValue) -> Array:
-    shape, dtype = shape_of(argument), numpy_dtype(type_of(argument).get_element_type())
+    kind = as_tensor(argument.type)
+    shape, dtype = tuple(kind.get_shape()), numpy_dtype(kind.get_element_type())
     if array.shape != shape or array.dtype != dtype:
         raise InputError(
             f"input '{name}' is {array.dtype} {list(array.shape)}, "
             f"the model takes {dtype} {list(shape)}"
         )
     return array
+
+
+def empty(argument: SSAValue) -> Array:
+    """Memory for an output that the function takes as a memref."""
+    kind = as_tensor(argument.type)
+    return np.zeros(kind.get_shape(), numpy_dtype(kind.get_element_type()))
 
 
 def check_result(op: Operation, value: SSAValue, array: Array) -> None:

@@ -42,7 +42,7 @@ or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``, ``conv`` or 
 from __future__ import annotations
 
 from uqfc.codegen.kernels.conv import ConvSpec, conv_spec
-#from uqfc.codegen.kernels.depthwise import DepthwiseSpec, depthwise_spec
+from uqfc.codegen.kernels.depthwise import DepthwiseSpec, depthwise_spec
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import GemmSpec, gemm_spec
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims, Operands

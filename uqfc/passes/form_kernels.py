@@ -1,0 +1,197 @@
+"""``form-kernels``: outlines every op, or chain of elementwise ops, into a ``qkernel.launch``.
+
+Elementwise ops of one shape whose only reader is another such op run in one kernel, and so does a
+transpose of an operand that only that kernel reads. ``nn.reshape`` moves nothing and stays outside.
+Single-element constants go inside, where they become immediates.
+
+What the memory plan needs is made explicit, too: a result of the network that others read, or that
+no kernel makes, is copied by a kernel of its own; so is an input that a kernel would read past its
+end (``uqf.h`` promises callers that inputs are read within their bounds).
+
+Law: exact. The same ops run in an order that the data allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from uqfc.dialects import nn, qnn
+from uqfc.dialects.qkernel import LaunchOp, YieldOp
+from uqfc.dialects.tensors import element_count, shape_of, type_of
+
+ELEMENTWISE = (
+    nn.UnaryOp,
+    nn.BinaryOp,
+    nn.SelectOp,
+    nn.CastOp,
+    qnn.QuantizeOp,
+    qnn.DequantizeOp,
+    qnn.QAddOp,
+    qnn.QMulOp,
+)
+WITHIN_BOUNDS = (*ELEMENTWISE, nn.ReshapeOp, nn.TransposeOp, nn.SliceOp, nn.ConcatOp, nn.GatherOp)
+"""Ops whose kernels read no byte past the end of their operands."""
+MOST_INPUTS = 8
+"""Operands of a fused kernel: each takes registers."""
+
+
+def is_small_constant(value: SSAValue) -> bool:
+    return isinstance(value.owner, nn.ConstantOp) and element_count(shape_of(value)) == 1
+
+
+def external_inputs(group: list[Operation]) -> list[SSAValue]:
+    """What the group reads from outside, each once, in order; no single-element constants."""
+    inside = set(group)
+    found: dict[SSAValue, None] = {}
+    for op in group:
+        for value in op.operands:
+            if value.owner not in inside and not is_small_constant(value):
+                found[value] = None
+    return list(found)
+
+
+def has_one_reader(op: Operation) -> bool:
+    return op.results[0].uses.get_length() == 1
+
+
+def joins(producer: Operation, consumer: Operation) -> bool:
+    """Whether ``producer`` can run inside the elementwise kernel of ``consumer``."""
+    if not has_one_reader(producer) or shape_of(producer.results[0]) != shape_of(
+        consumer.results[0]
+    ):
+        return False
+    return isinstance(producer, (*ELEMENTWISE, nn.TransposeOp))
+
+
+def group_ops(block: Block) -> list[list[Operation]]:
+    """The ops of each kernel in order; the last one gives the result."""
+    groups: dict[Operation, list[Operation]] = {}
+    order = {op: i for i, op in enumerate(block.ops)}
+    for op in block.ops:
+        if isinstance(op, nn.ConstantOp | ReturnOp) or shares_memory(op):
+            continue
+        group = [op]
+        if isinstance(op, ELEMENTWISE):
+            for value in dict.fromkeys(op.operands):
+                producer = value.owner
+                if not isinstance(producer, Operation) or producer not in groups:
+                    continue
+                merged = sorted({*groups[producer], *group}, key=order.__getitem__)
+                if joins(producer, op) and len(external_inputs(merged)) <= MOST_INPUTS:
+                    group = merged
+                    del groups[producer]
+        groups[op] = group
+    return sorted(groups.values(), key=lambda g: order[g[-1]])
+
+
+def outline(group: list[Operation]) -> LaunchOp:
+    """Replace the group by a launch at the place of its last op."""
+    inputs = external_inputs(group)
+    block = Block(arg_types=[type_of(v) for v in inputs])
+    mapping: dict[SSAValue, SSAValue] = dict(zip(inputs, block.args, strict=True))
+    for op in group:
+        for value in op.operands:
+            if value not in mapping and is_small_constant(value):
+                constant = value.owner
+                assert isinstance(constant, nn.ConstantOp)
+                copy = constant.clone()
+                block.add_op(copy)
+                mapping[value] = copy.result
+        block.add_op(op.clone(value_mapper=mapping))
+    last = group[-1]
+    block.add_op(YieldOp(mapping[last.results[0]]))
+    launch = LaunchOp(inputs, Region(block))
+    launch.attributes.update(
+        {k: v for k, v in last.attributes.items() if k in ("layer",)}
+    )
+    Rewriter.replace_op(last, launch)
+    for op in reversed(group[:-1]):
+        Rewriter.erase_op(op)
+    return launch
+
+
+def copy_of(value: SSAValue) -> LaunchOp:
+    """A kernel that copies ``value``."""
+    block = Block(arg_types=[type_of(value)])
+    copy = nn.ReshapeOp(block.args[0], shape_of(value))
+    block.add_ops([copy, YieldOp(copy)])
+    return LaunchOp([value], Region(block))
+
+
+def root(value: SSAValue) -> SSAValue:
+    """The value whose memory ``value`` shares: reshapes move nothing."""
+    while isinstance(value.owner, nn.ReshapeOp):
+        value = value.owner.x
+    return value
+
+
+def shares_memory(op: Operation) -> bool:
+    """A reshape of what some kernel makes: another view of the same bytes of the arena."""
+    return isinstance(op, nn.ReshapeOp) and not isinstance(
+        root(op.x).owner, Block | nn.ConstantOp
+    )
+
+
+def copy_results(block: Block) -> None:
+    """Let every result of the network be the only use of a kernel's result."""
+    last = block.last_op
+    assert isinstance(last, ReturnOp)
+    for index, value in enumerate(last.operands):
+        origin = root(value)
+        made_here = isinstance(origin.owner, LaunchOp)
+        if made_here and value is origin and value.uses.get_length() == 1:
+            continue
+        copy = copy_of(value)
+        Rewriter.insert_op(copy, InsertPoint.before(last))
+        last.operands[index] = copy.outputs[0]
+
+
+def reads_past_end(launch: LaunchOp) -> bool:
+    return not all(isinstance(op, (*WITHIN_BOUNDS, nn.ConstantOp)) for op in launch.meaning)
+
+
+def copy_inputs(block: Block) -> None:
+    """Copy inputs that a kernel would read past their end into the arena."""
+    for argument in block.args:
+        readers = [
+            (op, index)
+            for op in block.ops
+            if isinstance(op, LaunchOp) and reads_past_end(op)
+            for index, value in enumerate(op.operands)
+            if value is argument
+        ]
+        if not readers:
+            continue
+        for op, index in readers:
+            copy = copy_of(op.operands[index])
+            Rewriter.insert_op(copy, InsertPoint.before(op))
+            op.operands[index] = copy.outputs[0]
+
+
+@dataclass(frozen=True)
+class FormKernelsPass(ModulePass):
+    """See the module's documentation."""
+
+    name = "form-kernels"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if not isinstance(function, FuncOp):
+                continue
+            block = function.body.block
+            for group in group_ops(block):
+                outline(group)
+            copy_results(block)
+            copy_inputs(block)
+            for constant in [o for o in block.ops if isinstance(o, nn.ConstantOp)]:
+                if constant.result.first_use is None:
+                    Rewriter.erase_op(constant)
+
+
