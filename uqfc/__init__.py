@@ -1,0 +1,13 @@
+"""uqfc: a quantization compiler. ONNX models become small native binaries with INT4/INT8 arithmetic
+whose outputs are the same, bit for bit, in the interpreter and on the device.
+
+``uqfc.compile("model.onnx", quant_strategy="int4", calibration_data=…)`` gives a ``CompiledModel``.
+"""
+
+from __future__ import annotations
+
+from uqfc.compiler import compile
+from uqfc.model import CompiledModel
+from uqfc.version import __version__
+
+__all__ = ["CompiledModel", "__version__", "compile"]

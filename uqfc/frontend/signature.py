@@ -118,7 +118,7 @@ def resolve(
     dimensions = declared(info)
     where = f"{source}: input '{info.name}'"
     if dimensions is None:
-        raise ModelError(f"{where} has no shape: give one with --shape {info.name}=…")
+        raise ModelError(f"{where} has no shape: give one, e.g. --shape {info.name}=1x3x224x224")
     assumed = False
     shape: list[int] = []
     for axis, dimension in enumerate(dimensions):
@@ -131,7 +131,7 @@ def resolve(
             label = f" ('{dimension}')" if dimension else ""
             dimension = symbols.get(dimension, f"dimension {axis}{label}")
         if isinstance(dimension, str):
-            hint = ",".join(str(d) if isinstance(d, int) else "N" for d in dimensions)
+            hint = "x".join(str(d) if isinstance(d, int) else "N" for d in dimensions)
             raise ModelError(
                 f"{where}: {dimension} is dynamic: give its size with --shape {info.name}={hint}"
             )

@@ -22,7 +22,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.passes import ModulePass
 
-from uqfc.passes.integer.converter import Converter
+from uqfc.passes.support.integer.converter import Converter
 
 
 @dataclass(frozen=True)

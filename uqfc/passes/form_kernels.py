@@ -2,7 +2,6 @@
 
 Elementwise ops of one shape whose only reader is another such op run in one kernel, and so does a
 transpose of an operand that only that kernel reads. ``nn.reshape`` moves nothing and stays outside.
-Single-element constants go inside, where they become immediates.
 
 What the memory plan needs is made explicit, too: a result of the network that others read, or that
 no kernel makes, is copied by a kernel of its own; so is an input that a kernel would read past its
@@ -24,7 +23,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp, YieldOp
-from uqfc.dialects.tensors import element_count, shape_of, type_of
+from uqfc.dialects.tensors import shape_of, type_of
 
 ELEMENTWISE = (
     nn.UnaryOp,
@@ -38,21 +37,17 @@ ELEMENTWISE = (
 )
 WITHIN_BOUNDS = (*ELEMENTWISE, nn.ReshapeOp, nn.TransposeOp, nn.SliceOp, nn.ConcatOp, nn.GatherOp)
 """Ops whose kernels read no byte past the end of their operands."""
-MOST_INPUTS = 8
+MOST_INPUTS = 12
 """Operands of a fused kernel: each takes registers."""
 
 
-def is_small_constant(value: SSAValue) -> bool:
-    return isinstance(value.owner, nn.ConstantOp) and element_count(shape_of(value)) == 1
-
-
 def external_inputs(group: list[Operation]) -> list[SSAValue]:
-    """What the group reads from outside, each once, in order; no single-element constants."""
+    """What the group reads from outside, each once, in order."""
     inside = set(group)
     found: dict[SSAValue, None] = {}
     for op in group:
         for value in op.operands:
-            if value.owner not in inside and not is_small_constant(value):
+            if value.owner not in inside:
                 found[value] = None
     return list(found)
 
@@ -97,13 +92,6 @@ def outline(group: list[Operation]) -> LaunchOp:
     block = Block(arg_types=[type_of(v) for v in inputs])
     mapping: dict[SSAValue, SSAValue] = dict(zip(inputs, block.args, strict=True))
     for op in group:
-        for value in op.operands:
-            if value not in mapping and is_small_constant(value):
-                constant = value.owner
-                assert isinstance(constant, nn.ConstantOp)
-                copy = constant.clone()
-                block.add_op(copy)
-                mapping[value] = copy.result
         block.add_op(op.clone(value_mapper=mapping))
     last = group[-1]
     block.add_op(YieldOp(mapping[last.results[0]]))

@@ -23,7 +23,7 @@ from xdsl.passes import ModulePass
 
 from uqfc.dialects import nn
 from uqfc.dialects.quant import ObserveOp
-from uqfc.passes.quantizable import LAYERS, MOVEMENT, activations, has_integer_form, is_constant
+from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations, has_integer_form, is_constant
 
 
 def integer_ops(function: FuncOp) -> list[Operation]:

@@ -26,7 +26,7 @@ from uqfc.dialects import nn
 from uqfc.dialects.quant import DcastOp, QuantParams, ScastOp, UniformType, uniform_of
 from uqfc.dialects.tensors import i8, ui4
 from uqfc.numerics import F32, F64, I32, dequantize, quantize
-from uqfc.passes.quantizable import LAYERS
+from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.select_bit_width import decision_of
 
 LARGEST_BIAS = float(2**30)

@@ -18,7 +18,7 @@ from xdsl.passes import ModulePass
 
 from uqfc.dialects import nn
 from uqfc.dialects.quant import ObserveOp
-from uqfc.passes.quantizable import LAYERS
+from uqfc.passes.support.quantizable import LAYERS
 from uqfc.targets import load_target
 
 

@@ -29,7 +29,7 @@ s4 is stored as value + 8 with zero point + 8), ``s16`` (zero points must be 0; 
 whose difference to their zero point needs 9 bits). Addends hold the bias and ``-zx * sum(w - zw)``.
 The sum must fit int32, which the caller proves; ``s16`` needs |w| <= 32767.
 
-Memory contract: ``x`` and ``scratch`` have 64 readable bytes after their end, ``x`` is not ``out``;
+Memory contract: ``x``, ``residual`` and ``scratch`` have 64 readable bytes after their end; ``x`` is not ``out``;
 ``residual`` may be ``out`` itself; nothing is written past the end of ``out``. ``weights``,
 ``addend`` and ``multiplier`` are read within their bounds.
 

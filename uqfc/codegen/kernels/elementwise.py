@@ -24,8 +24,8 @@ from uqfc.codegen.kernels.tensor import (
     MEMORY_ELEMENTS,
     Argument,
     Dtype,
+    FunctionKernel,
     Shape,
-    TensorKernel,
     insert_lane,
     nest,
     smaller,
@@ -58,7 +58,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class ElementwiseKernel(TensorKernel):
+class ElementwiseKernel(FunctionKernel):
     """``steps`` over ``inputs``; the last step's value is the result, of shape ``shape``.
 
     ValueError if an input does not broadcast or an op does not take its operands.
@@ -248,16 +248,17 @@ class _Reader:
 
     def _lanes(self, i: int, position: Value, count: Value | None) -> Value:
         dtype, element, source = self.kernel.inputs[i].dtype, self._element(i), self.sources[i]
-        offset = position * self.strides[i]
+        start = position * DTYPE_BYTES[dtype]
         match self.kernel.reads[i]:
             case "splat":
                 raw = self.splats[i]
             case "vector" if count is None:
-                raw = source.load(element, offset)
+                raw = source.load(element, start)
             case "vector":
-                raw = source.load_first(element, count, offset)
+                raw = source.load_first(element, count, start)
             case _:
-                raw = self._strided(source + offset, element, self.strides[i], count)
+                first = source + position * self.strides[i]
+                raw = self._strided(first, element, self.strides[i], count)
         return to_lanes(dtype, raw)
 
     def _strided(self, source: Pointer, element: str, stride: Value, count: Value | None) -> Value:

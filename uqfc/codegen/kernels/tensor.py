@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from llvmlite import ir
 
-from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.vector import LANES, Pointer, Value, llvm_type
 
@@ -54,12 +54,26 @@ class TensorKernel(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The emitted function's name: the same for kernels that share code."""
+        """The same for kernels that share code."""
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes of 64-byte aligned memory that a call needs."""
         return 0
+
+    @abstractmethod
+    def call(
+        self,
+        b: Builder,
+        inputs: Sequence[Pointer],
+        out: Pointer,
+        scratch: Pointer | None = None,
+    ) -> None:
+        """Emits what computes ``out``. ValueError if scratch memory is needed and missing."""
+
+
+class FunctionKernel(TensorKernel):
+    """A kernel that is one call of one function, whose name is the kernel's."""
 
     @abstractmethod
     def emit(self, module: Any) -> Any:
@@ -78,18 +92,9 @@ class TensorKernel(ABC):
         out: Pointer,
         scratch: Pointer | None = None,
     ) -> None:
-        """Emits a call. ValueError if scratch memory is needed and missing."""
         if self.scratch_bytes and scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
         b.call(self.emit(b.module), *self.arguments(inputs, out, scratch))
-
-
-def start_function(module: Any, isa: Isa, name: str, parameters: dict[str, str]) -> Builder | Any:
-    """A ``Builder`` of a new internal function, or the function of that name if there is one."""
-    function = find_function(module, name)
-    if function is not None:
-        return function
-    return Builder.function(module, isa, name, internal=True, **parameters)
 
 
 def structure_name(prefix: str, structure: object, isa: Isa) -> str:

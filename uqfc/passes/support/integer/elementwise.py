@@ -12,8 +12,8 @@ from uqfc.dialects.qnn import LookupOp, QAddOp, QAvgPool2dOp, QBinaryOp, QMulOp
 from uqfc.dialects.tensors import int_tuple, real, shape_of, tensor_type, ui8
 from uqfc.elementary import UNARY
 from uqfc.numerics import F64, Activation, lookup_table, multiplier
-from uqfc.passes.integer.values import Affine, Quantized
-from uqfc.passes.quantizable import MOVEMENT
+from uqfc.passes.support.integer.values import Affine, Quantized
+from uqfc.passes.support.quantizable import MOVEMENT
 
 Ops = list[Operation]
 

@@ -11,8 +11,8 @@ from uqfc.dialects.qnn import Epilogue, IntegerLayerOp, QConv2dOp, QLinearOp
 from uqfc.dialects.quant import STORAGE_ELEMENTS
 from uqfc.dialects.tensors import Array, int_tuple, numpy_dtype, ui8
 from uqfc.numerics import F32, Activation, multiplier
-from uqfc.passes.integer.values import Affine, Quantized
-from uqfc.passes.integer.weights import QuantizedConstant, folded_addend
+from uqfc.passes.support.integer.values import Affine, Quantized
+from uqfc.passes.support.integer.weights import QuantizedConstant, folded_addend
 
 Layer = nn.Conv2dOp | nn.LinearOp
 

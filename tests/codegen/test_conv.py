@@ -1,0 +1,113 @@
+"""Convolutions equal the definition: any kernel, stride, dilation, padding and groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.codegen.harness import (
+    EPILOGUES,
+    SEEDS,
+    SOME_EXAMPLES,
+    convolution_dims,
+    convolution_sums,
+    definition,
+    host_isas,
+    random_activations,
+    random_problem,
+    run_kernel,
+)
+
+from uqfc.codegen.builder import Builder, new_module
+from uqfc.codegen.isa import AVX2, VNNI512, Isa
+from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars, conv_spec
+from uqfc.codegen.kernels.conv import strip_rows
+from uqfc.packing import Storage
+
+CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 8, 16, 17, 31, 33])
+
+
+@st.composite
+def any_dims(draw: st.DrawFn) -> ConvDims:
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    return convolution_dims(
+        draw,
+        in_channels=groups * draw(CHANNELS if groups == 1 else st.integers(1, 9)),
+        out_channels=groups * draw(CHANNELS if groups == 1 else st.integers(1, 20)),
+        groups=groups,
+    )
+
+
+def check(isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (dims.out_channels, *dims.kernel, dims.in_channels // dims.groups)
+    problem = random_problem(rng, shape, storage, epilogue)
+    x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
+    out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
+    residual = rng.integers(0, 256, out_shape, np.uint8)
+    spec = conv_spec(isa, dims, storage, epilogue)
+    in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
+    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
+    sums = convolution_sums(x, problem, dims)
+    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("isa", host_isas())
+@settings(max_examples=SOME_EXAMPLES)
+@given(any_dims(), st.sampled_from(EPILOGUES), SEEDS)
+def test_conv_is_the_definition(
+    isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int
+) -> None:
+    check(isa, storage, dims, epilogue, seed)
+
+
+@pytest.mark.parametrize("isa", host_isas())
+@pytest.mark.parametrize(
+    "dims",
+    [
+        ConvDims(1, 33, 35, 3, 17, 18, 16, (3, 3), (2, 2), (1, 1), (1, 1)),
+        ConvDims(2, 30, 30, 4, 30, 30, 24, (3, 3), (1, 1), (1, 1), (1, 1)),
+        ConvDims(1, 9, 9, 130, 9, 9, 40, (3, 3), (1, 1), (1, 1), (1, 1)),
+        ConvDims(1, 9, 9, 24, 5, 5, 40, (1, 1), (2, 2)),
+        ConvDims(1, 9, 9, 24, 9, 9, 40, (1, 1)),
+        ConvDims(1, 2, 2, 3, 6, 6, 5, (3, 3), (1, 1), (1, 1), (3, 3)),
+    ],
+    ids=["stem", "strips", "long runs", "strided pointwise", "pointwise", "mostly padding"],
+)
+def test_shapes_that_take_another_path(isa: Isa, dims: ConvDims) -> None:
+    check(isa, "u4", dims, Epilogue("u8"), 3)
+
+
+def test_kernel_names() -> None:
+    stem = ConvDims(1, 224, 224, 3, 112, 112, 16, (3, 3), (2, 2), (1, 1), (1, 1))
+    name = "u8_i4c_conv_short_12x32c4_u8__vnni512"
+    assert conv_spec(VNNI512, stem, "u4", Epilogue("u8")).name == name
+    wide = ConvDims(1, 14, 14, 64, 14, 14, 64, (3, 3), (1, 1), (1, 1), (1, 1))
+    name = "u8_i8c_conv_4x16c4_add_f32__avx2"
+    assert conv_spec(AVX2, wide, "s8", Epilogue("f32", residual=True)).name == name
+    pointwise = ConvDims(1, 14, 14, 64, 14, 14, 64, (1, 1))
+    assert conv_spec(AVX2, pointwise, "s8", Epilogue("u8")).name == "u8_i8c_gemm_4x16c4_u8__avx2"
+
+
+@pytest.mark.parametrize("tile_rows", [1, 2, 4, 6, 8, 10, 12])
+@pytest.mark.parametrize("taps", [9, 27, 576, 4608])
+def test_strips_leave_at_least_a_tile(tile_rows: int, taps: int) -> None:
+    for pixels in [*range(tile_rows, 700), 12544, 12545, 50176, 99991]:
+        dims = ConvDims(1, 1, pixels, taps, 1, pixels, 8, (1, 1))
+        rows = strip_rows(dims, tile_rows)
+        assert tile_rows <= rows <= pixels
+        assert pixels % rows == 0 or pixels % rows >= tile_rows
+
+
+def test_a_spec_is_of_its_dims() -> None:
+    b = Builder.function(new_module(AVX2, "test"), AVX2, "run", p="ptr")
+    operands = Operands(*[b.pointer("p")] * 7)
+    dims = ConvDims(1, 5, 5, 3, 5, 5, 8, (3, 3), (1, 1), (1, 1), (1, 1))
+    spec = conv_spec(AVX2, dims, "s8", Epilogue("u8"))
+    other = ConvDims(1, 5, 5, 8, 5, 5, 8, (3, 3), (1, 1), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="is not the kernel of"):
+        spec.call(b, operands, other, Scalars())
+    with pytest.raises(ValueError, match="needs scratch memory"):
+        spec.call(b, Operands(*[b.pointer("p")] * 5), dims, Scalars())

@@ -1,0 +1,81 @@
+"""Depthwise convolutions equal the definition: any kernel, stride, dilation and padding."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.codegen.harness import (
+    EPILOGUES,
+    SEEDS,
+    SOME_EXAMPLES,
+    convolution_dims,
+    convolution_sums,
+    definition,
+    host_isas,
+    random_activations,
+    random_problem,
+    run_kernel,
+)
+
+from uqfc.codegen.builder import Builder, new_module
+from uqfc.codegen.isa import AVX2, VNNI512, Isa
+from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars, depthwise_spec
+from uqfc.packing import Storage
+
+CHANNELS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 24, 31, 32, 33, 40])
+
+
+@st.composite
+def any_dims(draw: st.DrawFn) -> ConvDims:
+    channels = draw(CHANNELS)
+    return convolution_dims(
+        draw, in_channels=channels, out_channels=channels, groups=channels, largest_kernel=7
+    )
+
+
+@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("isa", host_isas())
+@settings(max_examples=SOME_EXAMPLES)
+@given(any_dims(), st.sampled_from(EPILOGUES), SEEDS)
+def test_depthwise_is_the_definition(
+    isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, (dims.out_channels, *dims.kernel), storage, epilogue)
+    x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
+    out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
+    residual = rng.integers(0, 256, out_shape, np.uint8)
+    spec = depthwise_spec(isa, dims, storage, epilogue)
+    in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
+    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
+    grouped = dataclasses.replace(problem, weights=problem.weights[..., None])
+    sums = convolution_sums(x, grouped, dims)
+    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+def test_kernel_names() -> None:
+    dims = ConvDims(1, 14, 14, 24, 7, 7, 24, (5, 3), (2, 2), (1, 1), (2, 1), groups=24)
+    name = "u8_i4c_dwconv_5x3s2_hard_swish_u8__vnni512"
+    assert depthwise_spec(VNNI512, dims, "u4", EPILOGUES[2]).name == name
+    dilated = dataclasses.replace(dims, dilation=(1, 3))
+    name = "u8_i8c_dwconv_5x3s2d3_u8__avx2"
+    assert depthwise_spec(AVX2, dilated, "s8", Epilogue("u8")).name == name
+
+
+def test_what_it_is_not_for_is_refused() -> None:
+    dims = ConvDims(1, 14, 14, 24, 7, 7, 24, (3, 3), (2, 2), (1, 1), (1, 1), groups=24)
+    with pytest.raises(ValueError, match="groups == in_channels == out_channels"):
+        depthwise_spec(AVX2, dataclasses.replace(dims, groups=1), "s8", Epilogue("u8"))
+    with pytest.raises(ValueError, match="at most 81 taps"):
+        depthwise_spec(AVX2, dataclasses.replace(dims, kernel=(31, 31)), "s8", Epilogue("u8"))
+    b = Builder.function(new_module(AVX2, "test"), AVX2, "run", p="ptr")
+    operands = Operands(*[b.pointer("p")] * 5)
+    spec = depthwise_spec(AVX2, dims, "s8", Epilogue("u8"))
+    with pytest.raises(ValueError, match="needs scratch memory"):
+        spec.call(b, operands, dims, Scalars())
+    with pytest.raises(ValueError, match="is not the kernel of"):
+        spec.call(b, operands, dataclasses.replace(dims, kernel=(5, 5)), Scalars())

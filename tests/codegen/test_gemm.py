@@ -1,0 +1,155 @@
+"""Matrix products equal the definition for every storage, epilogue, tile edge and machine."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.codegen.harness import (
+    EPILOGUES,
+    SEEDS,
+    SOME_EXAMPLES,
+    compile_call,
+    definition,
+    host_isas,
+    random_activations,
+    random_problem,
+    run_kernel,
+)
+
+from uqfc.codegen import jit
+from uqfc.codegen.builder import Builder, new_module
+from uqfc.codegen.isa import AVX2, ISAS, PORTABLE, VNNI512, Isa
+from uqfc.codegen.kernels import Epilogue, GemmDims, Operands, Scalars, gemm_spec
+from uqfc.codegen.kernels.gemm import best_tile_rows
+from uqfc.packing import Storage
+
+ROWS = st.one_of(st.integers(1, 40), st.sampled_from([47, 49, 61]))
+CHANNELS = st.sampled_from([1, 2, 3, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 80])
+REDUCTIONS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100])
+
+
+@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("isa", host_isas())
+@settings(max_examples=SOME_EXAMPLES)
+@given(ROWS, REDUCTIONS, CHANNELS, st.sampled_from(EPILOGUES), SEEDS)
+def test_gemm_is_the_definition(
+    isa: Isa, storage: Storage, rows: int, k: int, n: int, epilogue: Epilogue, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, (n, k), storage, epilogue)
+    x = random_activations(rng, (rows, k))
+    residual = rng.integers(0, 256, (rows, n), np.uint8)
+    spec = gemm_spec(isa, rows, storage, epilogue)
+    dims = GemmDims.dense(rows, k, n)
+    in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
+    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
+    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
+    sums = x.astype(np.int64) @ centred.T
+    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+@pytest.mark.parametrize("isa", host_isas())
+def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
+    rng = np.random.default_rng(7)
+    rows, k, n, epilogue = 13, 20, 18, Epilogue("u8", residual=True)
+    problem = random_problem(rng, (n, k), "s8", epilogue)
+    x = rng.integers(0, 256, (rows, 27), np.uint8)
+    out = rng.integers(0, 256, (rows, 40), np.uint8)
+    residual = rng.integers(0, 256, (rows, 50), np.uint8)
+    before = out.copy()
+    dims = GemmDims(rows, k, n, lda=27, ldc=40, ldr=50)
+    spec = gemm_spec(isa, rows, "s8", epilogue)
+    arrays = [
+        np.concatenate([x.ravel(), np.zeros(64, np.uint8)]),
+        spec.pack(dims, problem.weights),
+        spec.pad(dims, problem.addend),
+        spec.pad(dims, problem.multiplier),
+        out,
+        np.concatenate([residual.ravel(), np.zeros(64, np.uint8)]),
+    ]
+    call = compile_call(spec, dims, problem.scalars, isa)
+    call(*[array.ctypes.data for array in arrays], 0)
+    sums = x[:, :k].astype(np.int64) @ problem.weights.T
+    expected = definition(sums, problem, residual[:, :n], epilogue)
+    np.testing.assert_array_equal(out[:, :n], expected)
+    np.testing.assert_array_equal(out[:, n:], before[:, n:])
+
+
+@pytest.mark.parametrize(
+    ("isa", "rows", "storage", "name"),
+    [
+        (VNNI512, 196, "u4", "u8_i4c_gemm_12x32c4_u8__vnni512"),
+        (VNNI512, 49, "s8", "u8_i8c_gemm_10x32c4_u8__vnni512"),
+        (VNNI512, 1, "s16", "u8_i16c_gemm_1x32c4_u8__vnni512"),
+        (AVX2, 49, "u4", "u8_i4c_gemm_4x16c4_u8__avx2"),
+        (PORTABLE, 3, "s8", "u8_i8c_gemm_2x16c4_u8__portable"),
+    ],
+)
+def test_kernel_names(isa: Isa, rows: int, storage: Storage, name: str) -> None:
+    assert gemm_spec(isa, rows, storage, Epilogue("u8")).name == name
+
+
+def test_epilogues_are_told_apart_by_name() -> None:
+    names = {gemm_spec(AVX2, 4, "s8", epilogue).name for epilogue in EPILOGUES}
+    assert len(names) == len(EPILOGUES)
+
+
+@pytest.mark.parametrize("isa", ISAS.values(), ids=list(ISAS))
+def test_tiles_fit(isa: Isa) -> None:
+    for rows in range(1, 200):
+        assert 1 <= best_tile_rows(isa, rows) <= min(rows, isa.tile_rows)
+
+
+EXPECTED_INSTRUCTIONS = {
+    ("vnni512", "s8"): "vpdpbusd",
+    ("vnni512", "u4"): "vpdpbusd",
+    ("vnni512", "s16"): "vpdpwssd",
+    ("avx2", "s8"): "vpmaddwd",
+    ("avx2", "u4"): "vpmaddubsw",
+    ("avx2", "s16"): "vpmaddwd",
+}
+
+
+@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("isa", ISAS.values(), ids=list(ISAS))
+def test_instructions(isa: Isa, storage: Storage) -> None:
+    """The dot product is the expected one; nothing is contracted, nothing is called."""
+    module = new_module(isa, "test")
+    for epilogue in EPILOGUES:
+        gemm_spec(isa, 48, storage, epilogue).emit(module, isa)
+    for function in module.functions:
+        function.linkage = ""  # visible, so that none is dropped
+    defined = {function.name for function in module.functions}
+    text = jit.assembly(module, isa)
+    assert EXPECTED_INSTRUCTIONS.get((isa.name, storage), "pmaddwd") in text
+    saturating = (isa.name, storage) == ("avx2", "u4")
+    assert ("maddubs" in text) == saturating
+    assert not re.search("fn?m(add|sub)[0-9]", text)
+    assert {c.removesuffix("@PLT") for c in re.findall(r"callq\s+(\w+)", text)} <= defined
+
+
+def test_missing_operands_are_named() -> None:
+    module = new_module(AVX2, "test")
+    b = Builder.function(module, AVX2, "run", p="ptr")
+    pointer = b.pointer("p")
+    operands = Operands(pointer, pointer, pointer, pointer, pointer)
+    dims = GemmDims.dense(4, 8, 8)
+    with pytest.raises(ValueError, match="needs scratch memory"):
+        gemm_spec(AVX2, 4, "u4", Epilogue("u8")).call(b, operands, dims, Scalars())
+    with pytest.raises(ValueError, match="needs a residual"):
+        gemm_spec(AVX2, 4, "s8", Epilogue("u8", None, True)).call(b, operands, dims, Scalars())
+    with pytest.raises(ValueError, match="needs 4 rows, got 3"):
+        spec = gemm_spec(AVX2, 4, "s8", Epilogue("u8"))
+        spec.call(b, operands, GemmDims.dense(3, 8, 8), Scalars())
+
+
+def test_impossible_epilogues_are_refused() -> None:
+    relu = EPILOGUES[8].activation
+    with pytest.raises(ValueError, match="'relu' is a clamp"):
+        Epilogue("u8", relu)
+    with pytest.raises(ValueError, match="neither activation nor residual"):
+        Epilogue("i32", relu)

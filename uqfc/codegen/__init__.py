@@ -1,0 +1,1 @@
+"""Native code: kernels, entry points, linking. The only package that imports llvmlite."""

@@ -1,0 +1,274 @@
+"""Maximum and mean over windows of NHWC images, vectors along the channels.
+
+Inputs may be read up to 64 bytes past their end.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.tensor import (
+    DTYPE_BYTES,
+    MEMORY_ELEMENTS,
+    Argument,
+    Dtype,
+    FunctionKernel,
+    nest,
+    smaller,
+)
+from uqfc.codegen.kernels.window import PARAMETERS, WindowDims, taps_inside
+from uqfc.codegen.vector import LANES, Pointer, Value
+
+MAX_LANES = {1: 64, 4: 16, 8: 8}
+"""Lanes of vectors of elements of so many bytes."""
+
+
+@dataclass(frozen=True)
+class PoolKernel(FunctionKernel):
+    """A fold over the taps of each window that are inside the image, in row-major order."""
+
+    over_read = 64
+
+    isa: Isa
+    dims: WindowDims
+
+    @property
+    @abstractmethod
+    def in_element(self) -> str:
+        """Element of a load, as ``vector`` names it."""
+
+    @property
+    @abstractmethod
+    def in_bytes(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def out_bytes(self) -> int: ...
+
+    @property
+    def lanes(self) -> int:
+        return LANES
+
+    def parameters(self) -> dict[str, str]:
+        """More parameters of the emitted function, after ``PARAMETERS``."""
+        return {}
+
+    @abstractmethod
+    def initial(self, b: Builder) -> Value:
+        """What the fold starts from."""
+
+    @abstractmethod
+    def step(self, total: Value, tap: Value) -> Value:
+        """The fold with one more tap."""
+
+    @abstractmethod
+    def finish(self, b: Builder, total: Value, count: Value) -> Value:
+        """Lanes to store; ``count`` (i64) taps were inside."""
+
+    def emit(self, module: Any) -> Any:
+        """``f(x, out, *window.PARAMETERS, *parameters)``."""
+        if function := find_function(module, self.name):
+            return function
+        parameters = {"x": "ptr", "out": "noalias", **dict.fromkeys(PARAMETERS, "i64")}
+        parameters |= self.parameters()
+        b = Builder.function(module, self.isa, self.name, internal=True, **parameters)
+        self._loops(b)
+        return b.ret()
+
+    def _loops(self, b: Builder) -> None:
+        channels, out_width = b.value("channels"), b.value("out_width")
+        line = b.value("width") * channels * self.in_bytes
+        image_bytes = b.value("height") * line
+        with nest(b, [b.value("batch"), b.value("out_height")]) as (image, row):
+            top, bottom, y = taps_inside(b, "y", row)
+            lines = b.pointer("x") + image * image_bytes
+            out_line = (image * b.value("out_height") + row) * out_width
+            with b.loop(0, out_width) as column:
+                left, right, x = taps_inside(b, "x", column)
+                out = b.pointer("out") + (out_line + column) * channels * self.out_bytes
+                count = _extent(top, bottom) * _extent(left, right)
+                with b.loop(0, channels, self.lanes) as channel:
+                    state = [self.initial(b)]
+                    with b.loop(top, bottom, carry=state) as ky:
+                        at = lines + (y + ky * b.value("dilation_y")) * line
+                        at = at + channel * self.in_bytes
+                        with b.loop(left, right, carry=state) as kx:
+                            pixel = (x + kx * b.value("dilation_x")) * channels
+                            tap = at.load(self.in_element, pixel * self.in_bytes, self.lanes)
+                            state[0] = self.step(state[0], tap)
+                    result = self.finish(b, state[0], count)
+                    self._store(b, out + channel * self.out_bytes, result, channels - channel)
+
+    def _store(self, b: Builder, out: Pointer, result: Value, rest: Value) -> None:
+        with b.if_else(rest.ge(self.lanes)) as (whole, part):
+            with whole:
+                out.store(result)
+            with part:
+                out.store_first(result, smaller(rest, self.lanes))
+
+    def arguments(
+        self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+    ) -> list[Argument]:
+        return [inputs[0], out, *self.dims.arguments]
+
+
+def _extent(first: Value, stop: Value) -> Value:
+    b = first.b
+    return b.select(stop.gt(first), stop - first, b.i64(0))
+
+
+def lowest(dtype: Dtype) -> float | int:
+    """The least value of an element type, for integers as the bits are read (signed)."""
+    match dtype:
+        case "f32":
+            return float("-inf")
+        case "u8" | "i1":
+            return 0
+        case "i8":
+            return -(2**7)
+        case "i32":
+            return -(2**31)
+        case "i64":
+            return -(2**63)
+
+
+@dataclass(frozen=True)
+class MaxPoolKernel(PoolKernel):
+    """``nn.max_pool2d``: a NaN never wins; a window outside the image gives the lowest value."""
+
+    dtype: Dtype
+
+    @property
+    def name(self) -> str:
+        return f"{self.dtype}_max_pool__{self.isa.name}"
+
+    @property
+    def in_element(self) -> str:
+        return MEMORY_ELEMENTS[self.dtype]
+
+    @property
+    def in_bytes(self) -> int:
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def out_bytes(self) -> int:
+        return self.in_bytes
+
+    @property
+    def lanes(self) -> int:
+        return MAX_LANES[self.in_bytes]
+
+    def initial(self, b: Builder) -> Value:
+        return b.constant(self.in_element, lowest(self.dtype), self.lanes)
+
+    def step(self, total: Value, tap: Value) -> Value:
+        b = total.b
+        if self.dtype in ("u8", "i1"):
+            return b.intrinsic(f"llvm.umax.v{self.lanes}i8", total.ir.type, total, tap)
+        return b.select(tap.gt(total), tap, total)
+
+    def finish(self, b: Builder, total: Value, count: Value) -> Value:
+        return total
+
+
+@dataclass(frozen=True)
+class AvgPoolKernel(PoolKernel):
+    """``nn.avg_pool2d`` of float32: the sum, from +0.0, divided by the number of taps.
+
+    With ``count_include_pad`` the divisor is the window's size.
+    """
+
+    count_include_pad: bool
+
+    @property
+    def name(self) -> str:
+        pad = "_pad" if self.count_include_pad else ""
+        return f"f32_avg_pool{pad}__{self.isa.name}"
+
+    @property
+    def in_element(self) -> str:
+        return "f32"
+
+    @property
+    def in_bytes(self) -> int:
+        return 4
+
+    @property
+    def out_bytes(self) -> int:
+        return 4
+
+    def initial(self, b: Builder) -> Value:
+        return b.f32(0.0, LANES)
+
+    def step(self, total: Value, tap: Value) -> Value:
+        return total + tap
+
+    def finish(self, b: Builder, total: Value, count: Value) -> Value:
+        if self.count_include_pad:
+            count = b.value("kernel_height") * b.value("kernel_width")
+        return total / b.to_float(count)
+
+
+@dataclass(frozen=True)
+class QuantizedAvgPoolKernel(PoolKernel):
+    """``qnn.avg_pool2d``: inputs are x u8 and the multipliers, f32 [1] or [kernel size].
+
+    ``zp + rne(clamp(f32(sum of x - x_zero_point) * multipliers[taps inside - 1], …))``.
+    """
+
+    multipliers: int
+    x_zero_point: int
+    zero_point: int
+    qmin: int = 0
+    qmax: int = 255
+
+    @property
+    def name(self) -> str:
+        return f"u8_avg_pool_{self._choice}__{self.isa.name}"
+
+    @property
+    def _choice(self) -> Literal["m1", "mn"]:
+        return "m1" if self.multipliers == 1 else "mn"
+
+    @property
+    def in_element(self) -> str:
+        return "i8"
+
+    @property
+    def in_bytes(self) -> int:
+        return 1
+
+    @property
+    def out_bytes(self) -> int:
+        return 1
+
+    def parameters(self) -> dict[str, str]:
+        floats = {"low": "f32", "high": "f32"}
+        return {"multipliers": "ptr", "x_zero_point": "i32", "zero_point": "i32", **floats}
+
+    def initial(self, b: Builder) -> Value:
+        return b.i32(0, LANES)
+
+    def step(self, total: Value, tap: Value) -> Value:
+        return total + tap.zext("i32")
+
+    def finish(self, b: Builder, total: Value, count: Value) -> Value:
+        sums = total - count.trunc("i32") * b.value("x_zero_point")
+        index = b.i64(0)
+        if self._choice == "mn":
+            index = b.select(count.gt(0), count - 1, index)
+        multiplier = b.pointer("multipliers").load("f32", index * 4, 0)
+        v = b.clamp(b.to_float(sums) * multiplier, b.value("low"), b.value("high"))
+        return b.round_clamped(v, b.value("zero_point")).trunc("i8")
+
+    def arguments(
+        self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+    ) -> list[Argument]:
+        low, high = float(self.qmin - self.zero_point), float(self.qmax - self.zero_point)
+        zero_points = (self.x_zero_point, self.zero_point)
+        return [inputs[0], out, *self.dims.arguments, inputs[1], *zero_points, low, high]

@@ -1,0 +1,66 @@
+"""Sliding windows over NHWC images: sizes, and which taps of an output pixel are inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.kernels.tensor import Argument, larger, smaller
+from uqfc.codegen.vector import Value
+
+PARAMETERS = (
+    "batch",
+    "height",
+    "width",
+    "channels",
+    "out_height",
+    "out_width",
+    "kernel_height",
+    "kernel_width",
+    "stride_y",
+    "stride_x",
+    "dilation_y",
+    "dilation_x",
+    "pad_y",
+    "pad_x",
+)
+"""Parameters (i64) of functions over windows."""
+
+
+@dataclass(frozen=True)
+class WindowDims:
+    """A window over [batch, height, width, channels]; padding at the end follows from the output."""
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_begin: tuple[int, int] = (0, 0)
+
+    @property
+    def arguments(self) -> list[Argument]:
+        """In the order of ``PARAMETERS``."""
+        image = (self.batch, self.height, self.width, self.channels)
+        pairs = (self.kernel, self.stride, self.dilation, self.pad_begin)
+        return [*image, self.out_height, self.out_width, *(v for pair in pairs for v in pair)]
+
+
+def taps_inside(b: Builder, axis: str, position: Value) -> tuple[Value, Value, Value]:
+    """``(first, stop, origin)`` for an output row (axis "y") or column ("x").
+
+    Taps ``first … stop - 1`` are inside; tap ``t`` is at ``origin + t * dilation``. ``stop`` may be
+    below ``first``: then none is.
+    """
+    size = b.value("height" if axis == "y" else "width")
+    kernel = b.value("kernel_height" if axis == "y" else "kernel_width")
+    dilation = b.value(f"dilation_{axis}")
+    origin = position * b.value(f"stride_{axis}") - b.value(f"pad_{axis}")
+    zero = b.i64(0)
+    first = larger(zero - origin, 0) + dilation - 1
+    room = larger(size - origin, 0) + dilation - 1
+    return first // dilation, smaller(room // dilation, kernel), origin

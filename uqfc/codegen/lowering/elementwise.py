@@ -1,0 +1,142 @@
+"""Kernels of chains of elementwise ops, with transposes of operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from xdsl.dialects.builtin import f32, i1, i32, i64
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
+from uqfc.codegen.kernels.elementwise_ops import (
+    AddQuantized,
+    Binary,
+    BinaryKind,
+    Cast,
+    Compare,
+    Dequantize,
+    ElementwiseOp,
+    MulQuantized,
+    Predicate,
+    Quantize,
+    Select,
+    Unary,
+)
+from uqfc.codegen.kernels.geometry import dense_strides
+from uqfc.codegen.kernels.tensor import Dtype
+from uqfc.codegen.lowering.registry import Choice, lowering
+from uqfc.codegen.vector import Pointer
+from uqfc.dialects import nn, qnn
+from uqfc.dialects.qkernel import LaunchOp
+from uqfc.dialects.tensors import element_of, i8, int_tuple, shape_of, ui8
+
+DTYPES: dict[Attribute, Dtype] = {
+    f32: "f32",
+    ui8: "u8",
+    i8: "i8",
+    i32: "i32",
+    i64: "i64",
+    i1: "i1",
+}
+
+BINARY: dict[type[Operation], BinaryKind] = {
+    nn.AddOp: "add",
+    nn.SubOp: "sub",
+    nn.MulOp: "mul",
+    nn.DivOp: "div",
+    nn.MaximumOp: "maximum",
+    nn.MinimumOp: "minimum",
+    nn.PowOp: "pow",
+}
+
+
+def dtype_of(value: SSAValue) -> Dtype:
+    return DTYPES[element_of(value)]
+
+
+def quantize(op: qnn.QuantizeOp) -> ElementwiseOp:
+    bounds = op.qmin.value.data, op.qmax.value.data
+    return Quantize(op.scale.value.data, op.zero_point.value.data, *bounds)
+
+
+def add(op: qnn.QAddOp) -> ElementwiseOp:
+    return AddQuantized(
+        op.lhs_zero_point.value.data,
+        op.lhs_multiplier.value.data,
+        op.rhs_zero_point.value.data,
+        op.rhs_multiplier.value.data,
+        op.zero_point.value.data,
+        op.qmin.value.data,
+        op.qmax.value.data,
+    )
+
+
+def mul(op: qnn.QMulOp) -> ElementwiseOp:
+    return MulQuantized(
+        op.lhs_zero_point.value.data,
+        op.rhs_zero_point.value.data,
+        op.multiplier.value.data,
+        op.zero_point.value.data,
+        op.qmin.value.data,
+        op.qmax.value.data,
+    )
+
+
+STEPS: dict[type[Operation], Callable[[Any], ElementwiseOp]] = {
+    **{kind: lambda op, name=name: Binary(name) for kind, name in BINARY.items()},
+    nn.UnaryOp: lambda op: Unary(op.fn.data),
+    nn.CompareOp: lambda op: Compare(cast(Predicate, op.predicate.data)),
+    nn.SelectOp: lambda op: Select(),
+    nn.CastOp: lambda op: Cast(dtype_of(op.result)),
+    qnn.QuantizeOp: quantize,
+    qnn.DequantizeOp: lambda op: Dequantize(op.scale.value.data, op.zero_point.value.data),
+    qnn.QAddOp: add,
+    qnn.QMulOp: mul,
+}
+
+
+def source(value: SSAValue) -> tuple[int, Input]:
+    """The operand of the launch behind a value of its body, and how it is read."""
+    if isinstance(value, BlockArgument):
+        return value.index, Input(dtype_of(value), shape_of(value))
+    transpose = value.owner
+    if not isinstance(transpose, nn.TransposeOp) or not isinstance(transpose.x, BlockArgument):
+        raise ValueError("an elementwise kernel reads operands or transposes of operands")
+    strides = dense_strides(shape_of(transpose.x))
+    permuted = tuple(strides[p] for p in int_tuple(transpose.permutation))
+    return transpose.x.index, Input(dtype_of(value), shape_of(value), permuted)
+
+
+@lowering(*STEPS)
+def elementwise(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
+    chain = [o for o in launch.meaning if not isinstance(o, nn.TransposeOp)]
+    inside = {o.results[0] for o in chain}
+    places: dict[SSAValue, int] = {}
+    operands: list[int] = []
+    inputs: list[Input] = []
+    for value in (v for o in chain for v in o.operands):
+        if value in inside or value in places:
+            continue
+        index, how = source(value)
+        places[value] = len(inputs)
+        operands.append(index)
+        inputs.append(how)
+    steps: list[Step] = []
+    for o in chain:
+        steps.append(Step(STEPS[type(o)](o), tuple(places[v] for v in o.operands)))
+        activation = o.properties.get("activation")
+        if isinstance(activation, nn.FnAttr):
+            before = len(inputs) + len(steps) - 1
+            steps.append(Step(Unary(activation.data), (before,)))
+        places[o.results[0]] = len(inputs) + len(steps) - 1
+    kernel = ElementwiseKernel(isa, shape_of(op.results[0]), tuple(inputs), tuple(steps))
+
+    def emit_call(
+        b: Builder, pointers: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+    ) -> None:
+        kernel.call(b, [pointers[i] for i in operands], out, scratch)
+
+    return Choice(kernel.name, emit_call, kernel.scratch_bytes)

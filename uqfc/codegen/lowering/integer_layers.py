@@ -1,0 +1,159 @@
+"""Kernels of ``qnn.conv2d`` and ``qnn.linear``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+from xdsl.dialects.builtin import f32, i32
+
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels import (
+    ConvDims,
+    ConvSpec,
+    DepthwiseSpec,
+    Epilogue,
+    GemmDims,
+    GemmSpec,
+    Operands,
+    Scalars,
+    conv_spec,
+    depthwise_spec,
+    gemm_spec,
+)
+from uqfc.codegen.kernels.epilogue import Output
+from uqfc.codegen.lowering.registry import Choice, lowering, no_kernel, operand_index
+from uqfc.codegen.vector import Pointer
+from uqfc.dialects.qkernel import LaunchOp, Packing
+from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp
+from uqfc.dialects.tensors import element_of, i8, i16, int_tuple, shape_of, ui4
+from uqfc.packing import I32, U8, Storage
+
+OUTPUTS: dict[object, Output] = {f32: "f32", i32: "i32"}
+STORAGES: dict[object, Storage] = {i8: "s8", i16: "s16", ui4: "u4"}
+
+Spec: TypeAlias = GemmSpec | ConvSpec | DepthwiseSpec
+
+
+@dataclass(frozen=True)
+class LayerKernel:
+    """The spec of one layer with its sizes."""
+
+    spec: Spec
+    dims: GemmDims | ConvDims
+    packing: Packing
+
+    def pack(self, weight: I32, zero_points: I32) -> U8:
+        """Bytes of the weights (any shape that starts with output channels)."""
+        match self.spec, self.dims:
+            case GemmSpec() as spec, GemmDims() as dims:
+                return spec.pack(dims, weight.reshape(dims.n, dims.k), zero_points)
+            case ConvSpec() as spec, ConvDims() as dims:
+                return spec.pack(dims, weight, zero_points)
+            case DepthwiseSpec() as spec, ConvDims() as dims:
+                return spec.pack(dims, weight.reshape(weight.shape[:3]), zero_points)
+            case _:
+                raise TypeError("the dims are not those of the spec")
+
+    def pad(self, values: np.ndarray) -> np.ndarray:
+        """A per-channel constant as the kernel reads it."""
+        dims = self.dims
+        return self.spec.pad(dims, values)  # pyright: ignore[reportArgumentType] # paired above
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self.spec.scratch_bytes(self.dims)  # pyright: ignore[reportArgumentType]
+
+    def call(self, b: Builder, operands: Operands, scalars: Scalars) -> None:
+        self.spec.call(b, operands, self.dims, scalars)  # pyright: ignore[reportArgumentType]
+
+
+def epilogue_of(op: IntegerLayerOp) -> Epilogue:
+    output: Output = OUTPUTS.get(element_of(op.result), "u8")
+    activation = None if output == "i32" else op.epilogue.data.activation
+    return Epilogue(output, activation, op.residual is not None)
+
+
+def scalars_of(op: IntegerLayerOp) -> Scalars:
+    e = op.epilogue.data
+    return Scalars(
+        low=float(e.qmin - e.zero_point),
+        high=float(e.qmax - e.zero_point),
+        zero_point=e.zero_point,
+        residual_zero_point=e.residual_zero_point,
+        residual_multiplier=e.residual_multiplier,
+        reciprocal=e.reciprocal,
+        pad_value=op.x_zero_point.value.data,
+    )
+
+
+def conv_dims(op: QConv2dOp) -> ConvDims:
+    batch, height, width, channels = shape_of(op.x)
+    out_channels, kernel_height, kernel_width, _ = shape_of(op.weight)
+    _, out_height, out_width, _ = shape_of(op.result)
+    strides, dilations = int_tuple(op.strides), int_tuple(op.dilations)
+    padding = int_tuple(op.padding)
+    return ConvDims(
+        batch,
+        height,
+        width,
+        channels,
+        out_height,
+        out_width,
+        out_channels,
+        (kernel_height, kernel_width),
+        (strides[0], strides[1]),
+        (dilations[0], dilations[1]),
+        (padding[0], padding[1]),
+        op.groups.value.data,
+    )
+
+
+def layer_kernel(op: IntegerLayerOp, isa: Isa) -> LayerKernel:
+    """The kernel for a layer; weights must be in canonical form (``canonicalize-weights``)."""
+    storage = STORAGES[element_of(op.weight)]
+    epilogue = epilogue_of(op)
+    if isinstance(op, QConv2dOp):
+        dims = conv_dims(op)
+        if op.is_depthwise:
+            return LayerKernel(
+                depthwise_spec(isa, dims, storage, epilogue), dims, Packing("depthwise", storage)
+            )
+        packing = Packing("panels", storage, isa.panel, dims.groups)
+        return LayerKernel(conv_spec(isa, dims, storage, epilogue), dims, packing)
+    n, k = shape_of(op.weight)
+    rows = prod(shape_of(op.x)[:-1])
+    spec = gemm_spec(isa, rows, storage, epilogue)
+    return LayerKernel(spec, GemmDims.dense(rows, k, n), Packing("panels", storage, isa.panel))
+
+
+@lowering(QConv2dOp, QLinearOp)
+def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> Choice:
+    if element_of(op.weight) not in STORAGES:
+        raise no_kernel(launch, op.name, isa, f"weights of {element_of(op.weight)}")
+    kernel, scalars = layer_kernel(op, isa), scalars_of(op)
+    x, weight, addend, multiplier = (
+        operand_index(v) for v in (op.x, op.weight, op.addend, op.multiplier)
+    )
+    residual = None if op.residual is None else operand_index(op.residual)
+
+    def emit_call(
+        b: Builder, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+    ) -> None:
+        operands = Operands(
+            inputs[x],
+            inputs[weight],
+            inputs[addend],
+            inputs[multiplier],
+            out,
+            None if residual is None else inputs[residual],
+            scratch,
+        )
+        kernel.call(b, operands, scalars)
+
+    layouts = {addend: kernel.pad, multiplier: kernel.pad}
+    return Choice(kernel.spec.name, emit_call, kernel.scratch_bytes, layouts)

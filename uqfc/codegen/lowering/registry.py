@@ -1,0 +1,89 @@
+"""From the meaning of a launch to the kernel that computes it.
+
+A *lowering* is registered for the type of the op whose value a launch yields. It looks at the
+launch and gives a ``Choice``: the kernel's name, its scratch memory, how constants are laid out,
+and a function that emits the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, cast
+
+from numpy.typing import NDArray
+from xdsl.ir import BlockArgument, Operation, SSAValue
+
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.vector import Pointer
+from uqfc.dialects.nn import ConstantOp, layer_name
+from uqfc.dialects.qkernel import LaunchOp, UnpackOp, yielded
+from uqfc.errors import UnsupportedError, UnsupportedNode
+
+Array: TypeAlias = NDArray[Any]
+EmitCall: TypeAlias = Callable[[Builder, Sequence[Pointer], Pointer, Pointer | None], None]
+"""``emit(builder, operand pointers, result, scratch)``."""
+Layout: TypeAlias = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kernel of one launch.
+
+    ``layouts``: how the constant operand of that index is stored, where not as it is.
+    """
+
+    name: str
+    emit_call: EmitCall
+    scratch_bytes: int = 0
+    layouts: Mapping[int, Layout] = field(default_factory=dict[int, Layout])
+
+
+Lowering: TypeAlias = Callable[[LaunchOp, Any, Isa], Choice]
+
+LOWERINGS: dict[type[Operation], Lowering] = {}
+
+F = TypeVar("F", bound=Lowering)
+
+
+def lowering(*op_types: type[Operation]) -> Callable[[F], F]:
+    """Register ``f(launch, op, isa) -> Choice`` for launches that yield the value of such an op."""
+
+    def register(function: F) -> F:
+        for op_type in op_types:
+            LOWERINGS[op_type] = function
+        return function
+
+    return register
+
+
+def choose(launch: LaunchOp, isa: Isa) -> Choice:
+    """The kernel of a launch. UnsupportedError if there is none."""
+    op = yielded(launch.body).owner
+    found = LOWERINGS.get(type(op)) if isinstance(op, Operation) else None
+    if found is None or not isinstance(op, Operation):
+        name = op.name if isinstance(op, Operation) else "block argument"
+        raise no_kernel(launch, name, isa, "no kernel computes this op")
+    return found(launch, op, isa)
+
+
+def no_kernel(launch: LaunchOp, op: str, isa: Isa, why: str) -> UnsupportedError:
+    return UnsupportedError([UnsupportedNode(layer_name(launch), op, why)], f"target {isa.name}")
+
+
+def operand_index(value: SSAValue) -> int:
+    """Which operand of the launch a value of its body is (packed weights: the packed operand)."""
+    if isinstance(value.owner, UnpackOp):
+        value = value.owner.packed
+    if not isinstance(value, BlockArgument):
+        raise ValueError(f"{value} is not an operand of the kernel")
+    return value.index
+
+
+def constant_operand(launch: LaunchOp, value: SSAValue) -> Array | None:
+    """The constant that a value of the body is, if it is one."""
+    if isinstance(value.owner, ConstantOp):
+        return value.owner.array
+    owner = launch.inputs[operand_index(value)].owner
+    return cast(Array, owner.array) if isinstance(owner, ConstantOp) else None

@@ -1,0 +1,130 @@
+"""A planned module → one LLVM module with all its kernels, and the blob of its constants.
+
+The function ``uqf_internal_run(inputs, outputs, arena, weights)`` calls the kernels in order. All
+addresses are constants from the start of the arena or of the blob.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import MemRefType, ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import BlockArgument, SSAValue
+
+from uqfc.codegen.builder import Builder, new_module
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.lowering import choose
+from uqfc.codegen.vector import Pointer
+from uqfc.dialects.nn import ConstantOp
+from uqfc.dialects.qkernel import ALIGNMENT, ArenaOp, LaunchOp, ViewOp
+
+RUN = "uqf_internal_run"
+POINTER_BYTES = 8
+
+
+class Blob:
+    """Constants one after the other, each aligned to 64 bytes and stored once."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._offsets: dict[bytes, int] = {}
+        self.size = 0
+
+    def add(self, array: NDArray[Any]) -> int:
+        """The offset of the array's bytes."""
+        data = np.ascontiguousarray(array).tobytes()
+        if data in self._offsets:
+            return self._offsets[data]
+        offset = self.size
+        padding = -len(data) % ALIGNMENT
+        self._parts += [data, bytes(padding)]
+        self._offsets[data] = offset
+        self.size += len(data) + padding
+        return offset
+
+    def bytes(self) -> bytes:
+        return b"".join(self._parts)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """LLVM module (llvmlite), constants, and the size of the arena in bytes."""
+
+    module: Any
+    weights: bytes
+    arena_bytes: int
+
+
+def main_of(module: ModuleOp) -> FuncOp:
+    for op in module.ops:
+        if isinstance(op, FuncOp) and op.sym_name.data == "main":
+            return op
+    raise ValueError("module has no function @main")
+
+
+class Emitter:
+    """Emits the calls of one function."""
+
+    def __init__(self, function: FuncOp, input_count: int, isa: Isa) -> None:
+        self.block = function.body.block
+        self.input_count = input_count
+        self.isa = isa
+        self.llvm = new_module(isa, "uqfc")
+        self.blob = Blob()
+        pointers = {name: "ptr" for name in ("inputs", "outputs", "arena", "weights")}
+        self.b = Builder.function(self.llvm, isa, RUN, internal=False, **pointers)
+        self.arguments = [self.load_argument(a) for a in self.block.args]
+
+    def load_argument(self, argument: BlockArgument) -> Pointer:
+        """The caller's pointer to an input or an output."""
+        is_input = argument.index < self.input_count
+        table = self.b.pointer("inputs" if is_input else "outputs")
+        place = argument.index if is_input else argument.index - self.input_count
+        return table.load_pointer(place * POINTER_BYTES)
+
+    def run(self) -> Compiled:
+        arena_bytes = 0
+        for op in self.block.ops:
+            if isinstance(op, ArenaOp):
+                arena_bytes = op.size
+            elif isinstance(op, LaunchOp):
+                self.launch(op)
+        self.b.ret()
+        return Compiled(self.llvm, self.blob.bytes(), arena_bytes)
+
+    def launch(self, op: LaunchOp) -> None:
+        choice = choose(op, self.isa)
+        if choice.name != op.kernel_name:
+            raise ValueError(f"kernel is '{choice.name}', but '{op.kernel_name}' was selected")
+        inputs: list[Pointer] = []
+        for index, value in enumerate(op.inputs):
+            if isinstance(value.type, MemRefType):
+                inputs.append(self.memory(value))
+                continue
+            owner = value.owner
+            if not isinstance(owner, ConstantOp):
+                raise ValueError("an operand of a planned kernel is neither memory nor constant")
+            layout = choice.layouts.get(index)
+            array = owner.array if layout is None else layout(owner.array)
+            inputs.append(self.b.pointer("weights") + self.blob.add(array))
+        scratch = None
+        if op.scratch is not None:
+            scratch = self.b.pointer("arena") + op.scratch.value.data
+        choice.emit_call(self.b, inputs, self.memory(op.into[0]), scratch)
+
+    def memory(self, value: SSAValue) -> Pointer:
+        if isinstance(value, BlockArgument):
+            return self.arguments[value.index]
+        view = value.owner
+        if not isinstance(view, ViewOp):
+            raise ValueError("memory is neither an argument nor a view of the arena")
+        return self.b.pointer("arena") + view.offset.value.data
+
+
+def emit_module(module: ModuleOp, input_count: int, isa: Isa) -> Compiled:
+    """LLVM code of ``@main`` after ``plan-memory``; its first ``input_count`` arguments are inputs."""
+    return Emitter(main_of(module), input_count, isa).run()

@@ -1,0 +1,174 @@
+"""QuantizeLinear and DequantizeLinear: the quantize points that a model brings along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+from xdsl.dialects.builtin import f32, i32
+from xdsl.ir import Attribute, SSAValue
+
+from uqfc.dialects.quant import (
+    STORAGE_ELEMENTS,
+    DcastOp,
+    QcastOp,
+    QuantParams,
+    ScastOp,
+    UniformType,
+    check_fits,
+    check_params,
+)
+from uqfc.dialects.tensors import Array, element_of, i4, i8, numpy_dtype, ui4, ui8
+from uqfc.errors import ModelError
+from uqfc.frontend.builder import Builder
+from uqfc.frontend.node import Node
+from uqfc.frontend.onnx_ops.registry import MICROSOFT, converter
+from uqfc.frontend.tensors import type_name
+from uqfc.frontend.values import (
+    Constant,
+    Quantized,
+    Unsupported,
+    Value,
+    dims,
+    kind,
+    known,
+    rank,
+    wrap_axis,
+)
+from uqfc.numerics import quantize
+
+STORAGE: dict[Attribute, str] = {ui8: "u8", i8: "i8", ui4: "u4", i4: "i4", i32: "i32"}
+STORAGE_OF_ONNX = {
+    TensorProto.UINT8: "u8",
+    TensorProto.INT8: "i8",
+    TensorProto.UINT4: "u4",
+    TensorProto.INT4: "i4",
+}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Scale and zero point as the node gives them, before they are fitted to a tensor."""
+
+    scale: Array
+    zero_point: Array
+    axis: int
+    block: int
+
+    def params(self, storage: str, shape: tuple[int, ...]) -> QuantParams:
+        """For a tensor of this shape; ModelError or VerifyException if they do not fit."""
+        if self.zero_point.size not in (1, self.scale.size):
+            raise ModelError(f"{self.scale.size} scales, but {self.zero_point.size} zero points")
+        if self.scale.ndim > 1 and self.block == 0:
+            raise ModelError(f"a scale of shape {list(self.scale.shape)} needs block_size")
+        if self.scale.size == 1 and self.block == 0:
+            params = QuantParams.of(storage, self.scale, self.zero_point.astype(np.int32))
+        else:
+            axis = wrap_axis(self.axis, len(shape))
+            params = QuantParams.of(
+                storage,
+                self.scale,
+                np.broadcast_to(self.zero_point.reshape(-1), (self.scale.size,)),
+                axis=axis,
+                block=self.block,
+            )
+        check_params(params)
+        check_fits(params, shape)
+        return params
+
+
+def scheme_of(node: Node, scale: int, zero_point: int) -> Scheme:
+    """From the inputs of these numbers and the attributes ``axis`` and ``block_size``."""
+    scales = node.array(scale, "scale")
+    if kind(node.input(scale)) != f32:
+        raise Unsupported(f"scale has elements {kind(node.input(scale))}, expected floats")
+    zeros = node.optional_array(zero_point, "zero_point")
+    zeros = np.zeros((), np.int32) if zeros is None else zeros
+    return Scheme(scales, zeros, node.integer("axis", 1), node.integer("block_size", 0))
+
+
+def storage_of(element: Attribute) -> str:
+    if element not in STORAGE:
+        raise Unsupported(f"quantized elements {element}: supported are 8 and 4 bits and int32")
+    return STORAGE[element]
+
+
+def output_storage(node: Node) -> str:
+    """The type of the zero point, or ``output_dtype``, or uint8."""
+    data_type = node.integer("output_dtype", 0)
+    if node.has(2):
+        element = kind(node.input(2))
+        if element not in (ui8, i8, ui4, i4):
+            raise Unsupported(f"quantization to {element}: supported are 8 and 4 bits")
+        return STORAGE[element]
+    if data_type == 0:
+        return "u8"
+    if data_type not in STORAGE_OF_ONNX:
+        raise Unsupported(f"quantization to {type_name(data_type)}: supported are 8 and 4 bits")
+    return STORAGE_OF_ONNX[TensorProto.DataType.ValueType(data_type)]
+
+
+@converter("QuantizeLinear")
+@converter("QuantizeLinear", domain=MICROSOFT)
+def quantize_linear(node: Node, b: Builder) -> Value:
+    node.ignore("saturate", "precision")
+    (x,) = node.floats_in(0)
+    params = scheme_of(node, 1, 2).params(output_storage(node), dims(x))
+    return quantized(b, x, params)
+
+
+def quantized(b: Builder, x: Value, params: QuantParams) -> Value:
+    """``quant.qcast``; constants are quantized now. Per-axis results are given as integers."""
+    array = known(x)
+    if array is not None:
+        scale, zero_point = params.broadcast(array.shape)
+        element = STORAGE_ELEMENTS[params.storage]
+        stored = quantize(array, scale, zero_point, params.qmin, params.qmax)
+        return Constant(stored.astype(numpy_dtype(element)), element)
+    result = b.emit(QcastOp(b.ssa(x), params))
+    return result if params.axis is None else b.stored(result)
+
+
+@converter("DequantizeLinear", moves=True)
+@converter("DequantizeLinear", domain=MICROSOFT, moves=True)
+def dequantize_linear(node: Node, b: Builder) -> Value:
+    node.ignore("output_dtype")
+    return dequantized(b, node.input(0), scheme_of(node, 1, 2))
+
+
+def dequantized(b: Builder, x: Value, scheme: Scheme) -> Value:
+    """``quant.dcast``. Constants stay integers, but for int32: those are biases."""
+    if isinstance(x, SSAValue):
+        return dcast(b, x, scheme)
+    if isinstance(x, Quantized):
+        raise ModelError("the input is float32, expected integers")
+    if x.element == i32 and rank(x) <= 1:
+        return dequantized_bias(x, scheme)
+    params = scheme.params(storage_of(x.element), dims(x))
+    return Quantized(x.array, params, x.element, b.layer)
+
+
+def dcast(b: Builder, x: SSAValue, scheme: Scheme) -> Value:
+    """The float32 values of integers, or of already quantized values of the same parameters."""
+    element = element_of(x)
+    storage = element.data.storage if isinstance(element, UniformType) else storage_of(element)
+    target = UniformType(scheme.params(storage, dims(x)))
+    if element == target:
+        return b.emit(DcastOp(x))
+    integers = b.stored(x)
+    owner = integers.owner
+    if isinstance(owner, ScastOp) and element_of(owner.x) == target:
+        return b.emit(DcastOp(owner.x))
+    return b.emit(DcastOp(b.emit(ScastOp(integers, target))))
+
+
+def dequantized_bias(x: Constant, scheme: Scheme) -> Constant:
+    """``q * scale`` in float64, rounded to float32 once."""
+    if scheme.zero_point.any():
+        raise Unsupported("an int32 tensor with a zero point other than 0")
+    scale = scheme.scale.astype(np.float64)
+    if scale.size not in (1, x.array.size):
+        raise ModelError(f"{scale.size} scales for {x.array.size} values")
+    values = x.array * scale.reshape(-1 if x.array.ndim else ())
+    return Constant(values.astype(np.float32), f32)

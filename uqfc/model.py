@@ -1,0 +1,200 @@
+"""``CompiledModel``: a network that runs in this process and can be written to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+from xdsl.dialects.builtin import ModuleOp, f32
+from xdsl.ir import Operation, SSAValue
+
+from uqfc.codegen.artifact import encode_info, write_object_file, write_shared_object
+from uqfc.codegen.header import default_prefix
+from uqfc.codegen.isa import isa_for
+from uqfc.codegen.jit import compile_object, load, optimized, target_machine
+from uqfc.codegen.module import RUN, Compiled, emit_module
+from uqfc.dialects.nn import layer_name
+from uqfc.dialects.qkernel import ALIGNMENT, LaunchOp, as_tensor, yielded
+from uqfc.dialects.qnn import IntegerLayerOp
+from uqfc.dialects.tensors import Array, element_of, numpy_dtype
+from uqfc.errors import TargetError, UqfcError
+from uqfc.interpreter import Interpreter, input_names, main_function, output_names
+from uqfc.passes.select_bit_width import Reason, decision_of
+from uqfc.pipeline import Trace, kernel_passes, run_passes
+from uqfc.targets import Target, missing_cpu_features
+from uqfc.version import __version__
+from uqfc_runtime import Model
+from uqfc_runtime.info import LayerInfo, parse_info
+from uqfc_runtime.verification import digest, verification_inputs
+
+SEED = 20
+"""Of the recorded inputs that ``uqfc verify`` replays."""
+
+
+@dataclass
+class CompiledModel:
+    """A network compiled for one target.
+
+    ``network`` is the integer (or float) network that every target runs; ``kernels`` the same
+    network as placed kernels of this target.
+    """
+
+    network: ModuleOp
+    kernels: ModuleOp
+    target: Target
+    info: Mapping[str, Any]
+    compiled: Compiled = field(repr=False)
+
+    def run(
+        self, inputs: Mapping[str, ArrayLike], out: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Outputs by name, from the compiled kernels. Thread-safe; see ``uqfc_runtime.Model.run``.
+
+        Raises TargetError if this machine cannot run the target's code.
+        """
+        return self._loaded.run(inputs, out)
+
+    def __call__(self, x: ArrayLike) -> Array | dict[str, Array]:
+        """Run a network of one input."""
+        return self._loaded(x)
+
+    def reference(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """What ``run`` must give, to the bit: the interpreter on the same network. Slow."""
+        return Interpreter().run(self.network, inputs)
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """Type, kernel, decision and reason of every kernel, in order."""
+        return parse_info(encode_info(self.info)).layers
+
+    def save(self, path: str | Path, *, prefix: str | None = None) -> None:
+        """Write a shared object (``.so``), or an object file with its header (``.o`` and ``.h``).
+
+        ``prefix`` is that of the functions in a ``.o``, so that models can be linked together.
+        """
+        where = Path(path)
+        info = {**self.info, "verification": self._verification()}
+        match where.suffix:
+            case ".so":
+                weights = self.compiled.weights
+                write_shared_object(where, [self._object], weights, info, self.target)
+            case ".o":
+                isa = isa_for(self.target)
+                ir = str(optimized(self.compiled.module, isa, target_machine(isa)))
+                name = prefix or default_prefix(where.stem)
+                write_object_file(where, [ir], self.compiled.weights, info, self.target, name)
+            case other:
+                raise UqfcError(f"{where}: unknown suffix '{other}'; accepted: .so, .o")
+
+    @cached_property
+    def _object(self) -> bytes:
+        return compile_object(self.compiled.module, isa_for(self.target))
+
+    @cached_property
+    def _loaded(self) -> Model:
+        missing = missing_cpu_features(self.target)
+        if missing:
+            raise TargetError(
+                f"target {self.target.name} needs CPU features that this machine lacks: "
+                + ", ".join(missing)
+            )
+        code = load(self._object, [RUN])
+        return Model.from_function(
+            code.address(RUN), encode_info(self.info), self.compiled.weights, code
+        )
+
+    def _verification(self) -> dict[str, Any]:
+        """Hashes of the outputs for recorded inputs, by the interpreter."""
+        parsed = parse_info(encode_info(self.info))
+        outputs = self.reference(verification_inputs(parsed, SEED))
+        return {"seed": SEED, "outputs": {name: digest(y) for name, y in outputs.items()}}
+
+
+def build(
+    network: ModuleOp,
+    table: Target,
+    target: str,
+    name: str,
+    strategy: str,
+    trace: Trace | None = None,
+) -> CompiledModel:
+    """Lower the network to kernels of the target. ``target`` is its name or path."""
+    kernels = network.clone()
+    function = main_function(network)
+    inputs = input_names(function)
+    run_passes(kernels, kernel_passes(target), trace)
+    compiled = emit_module(kernels, len(inputs), isa_for(table))
+    info = {
+        "abi": 1,
+        "producer": f"uqfc {__version__}",
+        "name": name,
+        "target": {
+            "name": table.name,
+            "triple": table.triple,
+            "isa": table.isa,
+            "cpu_features": list(table.cpu_features),
+        },
+        "inputs": [
+            tensor_info(n, v) for n, v in zip(inputs, function.body.block.args, strict=True)
+        ],
+        "outputs": [
+            tensor_info(n, v)
+            for n, v in zip(output_names(function), returned(function.body.block), strict=True)
+        ],
+        "arena": {"bytes": compiled.arena_bytes, "alignment": ALIGNMENT},
+        "weights_bytes": len(compiled.weights),
+        "quant_strategy": str(strategy),
+        "layers": [layer_info(op) for op in kernels.walk() if isinstance(op, LaunchOp)],
+        "uqr": {
+            "uqr": "1.0",
+            "numerics": {
+                "rounding": "half_even",
+                "requantize": "float32_multiplier",
+                "accumulator": "int32",
+            },
+        },
+    }
+    return CompiledModel(network, kernels, table, info, compiled)
+
+
+def returned(block: Any) -> list[SSAValue]:
+    last = block.last_op
+    return list(last.operands) if isinstance(last, Operation) else []
+
+
+def tensor_info(name: str, value: SSAValue) -> dict[str, Any]:
+    kind = as_tensor(value.type)
+    dtype = numpy_dtype(kind.get_element_type())
+    return {"name": name, "dtype": str(dtype), "shape": list(kind.get_shape())}
+
+
+def layer_info(launch: LaunchOp) -> dict[str, Any]:
+    """What was decided for one kernel."""
+    op = yielded(launch.body).owner
+    assert isinstance(op, Operation)
+    decision = decision_of(op)
+    floats = any(
+        element_of(r) == f32 for o in launch.meaning if not is_cast(o) for r in o.results
+    ) and not isinstance(op, IntegerLayerOp)
+    activation = "float32" if floats else str(numpy_dtype(element_of(op.results[0])))
+    entry: dict[str, Any] = {
+        "name": layer_name(launch) or layer_name(op),
+        "op": op.name,
+        "weight_dtype": decision.chosen if decision else None,
+        "activation_dtype": "uint8" if isinstance(op, IntegerLayerOp) else activation,
+        "kernel": launch.kernel_name,
+        "requested": decision.requested if decision else None,
+        "chosen": decision.chosen if decision else None,
+        "reason": str(decision.reason) if decision else None,
+    }
+    if decision is None and floats:
+        entry |= {"requested": "float32", "chosen": "float32", "reason": str(Reason.REQUESTED)}
+    return entry
+
+
+def is_cast(op: Operation) -> bool:
+    return op.name in ("qnn.dequantize", "qnn.quantize", "nn.constant")

@@ -1,0 +1,81 @@
+"""The ordered pipelines. The module is verified after every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass, PassPipeline
+
+from uqfc.codegen.pack_weights import PackWeightsPass
+from uqfc.codegen.select_kernels import SelectKernelsPass
+from uqfc.errors import UqfcError
+from uqfc.passes import all_passes
+from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass
+from uqfc.passes.convert_to_integer import ConvertToIntegerPass
+from uqfc.passes.form_kernels import FormKernelsPass
+from uqfc.passes.plan_memory import PlanMemoryPass
+
+GRAPH_PASSES = (
+    "fold-constants",
+    "recognize-idioms",
+    "sink-transposes",
+    "canonicalize-reshapes",
+    "fold-batch-norm",
+    "fuse-activation",
+    "fuse-residual",
+    "fuse-activation",
+    "eliminate-dead-code",
+)
+"""On the float graph, before any quantize point is placed: fusion decides where values round."""
+
+Trace = Callable[[str, ModuleOp], None]
+"""Called with a pass's name and the module after it."""
+
+
+def run_passes(module: ModuleOp, passes: Iterable[ModulePass], trace: Trace | None = None) -> None:
+    """Apply the passes in order, verifying after each."""
+    context = Context()
+    for each in passes:
+        each.apply(context, module)
+        module.verify()
+        if trace is not None:
+            trace(each.name, module)
+
+
+def named_passes(names: Sequence[str]) -> list[ModulePass]:
+    """Passes with default options by name. UqfcError for an unknown name."""
+    known = all_passes()
+    for name in names:
+        if name not in known:
+            raise UqfcError(f"unknown pass '{name}'; known: {', '.join(sorted(known))}")
+    return [known[name]()() for name in names]
+
+
+def parse_pipeline(text: str) -> list[ModulePass]:
+    """Passes of a pipeline such as ``"pass-a,pass-b{option=1}"``. UqfcError says what is wrong."""
+    try:
+        pipeline = PassPipeline.parse_spec(all_passes(), text)
+    except Exception as error:
+        raise UqfcError(f"pass pipeline '{text}': {error}") from error
+    return list(pipeline.passes)
+
+
+def graph_passes() -> list[ModulePass]:
+    return named_passes(GRAPH_PASSES)
+
+
+def integer_passes() -> list[ModulePass]:
+    """From a graph with quantize points to the integer network that every target runs."""
+    return [ConvertToIntegerPass(), CanonicalizeWeightsPass()]
+
+
+def kernel_passes(target: str) -> list[ModulePass]:
+    """From the integer network to placed kernels of a target (a name or the path of a table)."""
+    return [
+        FormKernelsPass(),
+        SelectKernelsPass(target),
+        PackWeightsPass(target),
+        PlanMemoryPass(),
+    ]
