@@ -1,4 +1,4 @@
-"""Packed weights: ``unpack`` inverts ``pack``, and a few bytes are where the kernels expect them."""
+"""Packed weights: ``unpack`` inverts ``pack``, and bytes are where the kernels expect them."""
 
 from __future__ import annotations
 

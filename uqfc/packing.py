@@ -17,8 +17,9 @@ a time and take four consecutive ``k`` of one channel as one 32-bit word:
            ``k = 4 i + (1, 3)``.
 
 Panels are whole 64-byte lines, and so is what follows the last one, so that aligned blobs give
-aligned loads. Grouped convolutions store one group after the other. Depthwise kernels use ``DepthwiseLayout``: panels of 16 channels whose ``k`` runs over the kernel's columns,
-each padded to a multiple of 4 taps.
+aligned loads. Grouped convolutions store one group after the other. Depthwise kernels use
+``DepthwiseLayout``: panels of 16 channels whose ``k`` runs over the kernel's columns, each padded
+to a multiple of 4 taps.
 
 ``unpack(pack(w, z)) == (w, z)`` for every ``w`` in range.
 """

@@ -28,6 +28,7 @@ from rich.table import Table
 import uqfc
 import uqfc_runtime
 from data import CLASSES, IMAGE_SIZE, add_data_argument, load_split, preprocess
+from uqfc.errors import UqfcError
 from uqfc.timing import Latency, measure
 
 HERE = Path(__file__).resolve().parent
@@ -196,7 +197,7 @@ def main() -> int:
             onnx_runtime(),
             *(compiled(s, calibration, checked, arguments.build) for s in STRATEGIES),
         ]
-    except (GuaranteeError, uqfc.UqfcError) as error:
+    except (GuaranteeError, UqfcError) as error:
         console.print(f"error: {error}", style="bold red", markup=False)
         return 1
     console.print(f"same bits as the definition: {len(checked)} images × {len(STRATEGIES)} builds")

@@ -54,7 +54,9 @@ def host_isas() -> list[Any]:
         for name, isa in ISAS.items()
     }
     return [
-        pytest.param(isa, id=name, marks=pytest.mark.skipif(missing[name], reason=f"no {name} here"))
+        pytest.param(
+            isa, id=name, marks=pytest.mark.skipif(missing[name], reason=f"no {name} here")
+        )
         for name, isa in ISAS.items()
     ]
 
@@ -85,7 +87,7 @@ def random_problem(
     multiplier = scale * rng.uniform(0.2, 2.0, n)
     if rng.random() < 0.3:
         multiplier = 2.0 ** np.round(np.log2(multiplier))
-    zero_point = int(rng.choice([0, 255, rng.integers(0, 256)]))
+    zero_point = end_or_any(rng)
     return Problem(
         weights.astype(np.int32),
         zero_points.astype(np.int32),
@@ -95,12 +97,17 @@ def random_problem(
             low=float(-zero_point),
             high=float(255 - zero_point),
             zero_point=zero_point,
-            residual_zero_point=int(rng.choice([0, 255, rng.integers(0, 256)])),
+            residual_zero_point=end_or_any(rng),
             residual_multiplier=float(np.float32(rng.uniform(0.01, 2))),
             reciprocal=float(np.float32(rng.uniform(1, 60))),
-            pad_value=int(rng.choice([0, 255, rng.integers(0, 256)])),
+            pad_value=end_or_any(rng),
         ),
     )
+
+
+def end_or_any(rng: np.random.Generator) -> int:
+    """A u8 zero point: 0, 255 or any."""
+    return (0, 255, int(rng.integers(0, 256)))[rng.integers(0, 3)]
 
 
 def random_activations(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -148,8 +155,7 @@ class GuardedBuffer:
         protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         assert protect(base + usable, mmap.PAGESIZE, PROT_NONE) == 0
         self.address = base + usable - size
-        pointer = (ctypes.c_uint8 * size).from_address(self.address)
-        self.bytes: NDArray[np.uint8] = np.frombuffer(pointer, np.uint8)
+        self.bytes: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8, size, usable - size)
         self.bytes[: data.nbytes] = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
         self.bytes[data.nbytes :] = 0x5A
 
@@ -158,7 +164,7 @@ def compile_call(spec: Any, dims: Any, scalars: Scalars, isa: Isa) -> Any:
     """A function of the addresses of x, weights, addend, multiplier, out, residual, scratch."""
     module = new_module(isa, "test")
     names = ["x", "weights", "addend", "multiplier", "out", "residual", "scratch"]
-    b = Builder.function(module, isa, "run", **dict.fromkeys(names, "ptr"))
+    b = Builder.function(module, isa, "run", internal=False, **dict.fromkeys(names, "ptr"))
     spec.call(b, Operands(*[b.pointer(name) for name in names]), dims, scalars)
     b.ret()
     assert spec.name in module.globals
@@ -227,22 +233,22 @@ def convolution_dims(
     size = [low + draw(st.integers(0, 9)) for low in least]
     out = [(size[i] + sum(pads[i]) - reach[i]) // stride[i] + 1 for i in (0, 1)]
     return ConvDims(
-        draw(st.integers(1, 2)),
-        *size,
-        in_channels,
-        *out,
-        out_channels,
-        kernel,
-        stride,
-        dilation,
-        (pads[0][0], pads[1][0]),
-        groups,
+        batch=draw(st.integers(1, 2)),
+        height=size[0],
+        width=size[1],
+        in_channels=in_channels,
+        out_height=out[0],
+        out_width=out[1],
+        out_channels=out_channels,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        pad_begin=(pads[0][0], pads[1][0]),
+        groups=groups,
     )
 
 
-def convolution_sums(
-    x: NDArray[np.uint8], problem: Problem, dims: ConvDims
-) -> NDArray[np.int64]:
+def convolution_sums(x: NDArray[np.uint8], problem: Problem, dims: ConvDims) -> NDArray[np.int64]:
     """Sums [batch, out_height, out_width, out_channels] without addends, one tap at a time.
 
     Weights are [out_channels, kh, kw, in_channels / groups].

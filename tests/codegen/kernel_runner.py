@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ every_isa = pytest.mark.parametrize(
 
 
 @contextmanager
-def guarded(array: Array, readable: int) -> Iterator[int]:
+def guarded(array: Array, readable: int) -> Generator[int, None, None]:
     """The address of a copy of ``array`` that has ``readable`` bytes after it, then no memory."""
     libc = ctypes.CDLL(None, use_errno=True)
     page = mmap.PAGESIZE

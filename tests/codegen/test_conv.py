@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.codegen.harness import (
     EPILOGUES,
     SEEDS,
@@ -18,7 +19,6 @@ from tests.codegen.harness import (
     random_problem,
     run_kernel,
 )
-
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, VNNI512, Isa
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars, conv_spec

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.codegen.harness import (
     EPILOGUES,
     SEEDS,
@@ -19,7 +20,6 @@ from tests.codegen.harness import (
     random_problem,
     run_kernel,
 )
-
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, ISAS, PORTABLE, VNNI512, Isa
@@ -142,8 +142,8 @@ def test_missing_operands_are_named() -> None:
         gemm_spec(AVX2, 4, "u4", Epilogue("u8")).call(b, operands, dims, Scalars())
     with pytest.raises(ValueError, match="needs a residual"):
         gemm_spec(AVX2, 4, "s8", Epilogue("u8", None, True)).call(b, operands, dims, Scalars())
+    spec = gemm_spec(AVX2, 4, "s8", Epilogue("u8"))
     with pytest.raises(ValueError, match="needs 4 rows, got 3"):
-        spec = gemm_spec(AVX2, 4, "s8", Epilogue("u8"))
         spec.call(b, operands, GemmDims.dense(3, 8, 8), Scalars())
 
 

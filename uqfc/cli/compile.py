@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import uqfc
 from uqfc.calibration import CalibrationMethod
-from uqfc.cli.console import print_table, say
+from uqfc.cli.console import print_table, progress, say
+from uqfc.compiler import QuantStrategy
+from uqfc.compiler import compile as compile_model
 from uqfc.errors import UqfcError
 from uqfc_runtime import LayerInfo
 
 _SUFFIXES = (".so", ".o")
-
-
-class QuantStrategy(StrEnum):
-    """Which bit width is asked for."""
-
-    FLOAT32 = "float32"
-    INT8 = "int8"
-    INT4 = "int4"
-    MIXED = "mixed_int4_int8"
 
 
 def compile_command(
@@ -54,29 +45,31 @@ def compile_command(
         bool, typer.Option("--strict", help="Fail where a layer does not get what was requested.")
     ] = False,
     pass_pipeline: Annotated[
-        str | None, typer.Option(help="Extra passes after import: 'pass-a,pass-b{option=1}'.")
-    ] = None,
+        str, typer.Option(help="Passes of yours after fusion: 'pass-a,pass-b{option=1}'.")
+    ] = "",
 ) -> None:
     """Compile an ONNX model to a native binary."""
     shapes = dict(parse_shape(text) for text in shape or ())
     if output.suffix not in _SUFFIXES:
         raise UqfcError(f"{output}: an output's name ends in {' or '.join(_SUFFIXES)}")
     started = time.perf_counter()
-    compiled = uqfc.compile(
-        model,
-        target=target,
-        quant_strategy=quant_strategy.value,
-        calibration_data=calibrate,
-        calibration_method=calibration_method.value,
-        shapes=shapes,
-        strict=strict,
-        pass_pipeline=pass_pipeline,
-    )
-    compiled.save(output)
+    with progress("compile") as report:
+        compiled = compile_model(
+            model,
+            target=target,
+            quant_strategy=quant_strategy,
+            calibration_data=calibrate,
+            calibration_method=calibration_method,
+            shapes=shapes,
+            strict=strict,
+            pass_pipeline=pass_pipeline,
+            progress=report,
+        )
+        compiled.save(output)
     seconds = time.perf_counter() - started
     say(
-        f"{output}: {output.stat().st_size:,} bytes for {compiled.info.target.name}, "
-        f"arena {compiled.info.arena_bytes:,} bytes, in {seconds:.1f} s"
+        f"{output}: {output.stat().st_size:,} bytes for {compiled.target.name}, "
+        f"arena {compiled.info['arena']['bytes']:,} bytes, in {seconds:.1f} s"
     )
     _explain(compiled.layers)
 

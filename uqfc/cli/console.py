@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
@@ -48,6 +49,16 @@ def print_table(
     for row in rows:
         table.add_row(*(plain("-" if cell is None else str(cell)) for cell in row))
     _console().print(table)
+
+
+@contextmanager
+def progress(title: str) -> Generator[Callable[[str, int], None], None, None]:
+    """A spinner on stderr while the block runs, if that is a terminal.
+
+    Gives a function that is called with a stage's name and how many steps of it are done.
+    """
+    with Console(stderr=True).status(title) as status:
+        yield lambda stage, done: status.update(f"{stage} {done}")
 
 
 def _console() -> Console:

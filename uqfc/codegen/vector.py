@@ -63,7 +63,7 @@ def llvm_type(element: str, lanes: int) -> Any:
 
 
 def round_to_float32(x: float) -> float:
-    """The double nearest to ``x`` that is a float32; overflow raises OverflowError."""
+    """The float32 nearest to ``x``; infinite beyond the largest."""
     return struct.unpack("f", struct.pack("f", x))[0]
 
 

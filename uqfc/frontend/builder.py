@@ -22,7 +22,7 @@ from uqfc.frontend.moves import moved
 from uqfc.frontend.values import (
     Constant,
     Quantized,
-    Unsupported,
+    UnsupportedUseError,
     Value,
     check_size,
     dims,
@@ -88,7 +88,7 @@ class Builder:
     def _check(self, shape: Shape, element: Attribute) -> None:
         check_size(shape, element, "the result")
         if 0 in shape:
-            raise Unsupported(f"the result of shape {list(shape)} is empty")
+            raise UnsupportedUseError(f"the result of shape {list(shape)} is empty")
 
     def ssa(self, value: Value) -> SSAValue:
         """The run-time value; a constant becomes an op, once."""
@@ -126,9 +126,9 @@ class Builder:
     def unary(self, name: str, x: Value, *params: float) -> Value:
         """``nn.unary`` of a function in ``uqfc.elementary``."""
         if name not in UNARY:
-            raise Unsupported(f"there is no elementary function '{name}'")
+            raise UnsupportedUseError(f"there is no elementary function '{name}'")
         if kind(x) != f32:
-            raise Unsupported(f"takes float32, got {kind(x)}")
+            raise UnsupportedUseError(f"takes float32, got {kind(x)}")
         if isinstance(x, Constant):
             return Constant(evaluate(name, x.array, params), f32)
         return self.emit(nn.UnaryOp(self.ssa(x), nn.fn(name, *params)))
@@ -193,12 +193,14 @@ class Builder:
         """``nn.reduce``: the axes stay with size 1."""
         if not axes:
             return x
+        if 0 in dims(x):
+            raise UnsupportedUseError("the reduction of an empty tensor")
         exact = reduction in ("max", "min") or kind(x) != f32
         if isinstance(x, Constant) and exact and reduction in REDUCE:
             result = REDUCE[reduction](x.array, axis=tuple(axes), keepdims=True)
             return Constant(np.asarray(result, x.array.dtype), x.element)
         if reduction == "mean" and kind(x) != f32:
-            raise Unsupported(f"the mean takes float32, got {kind(x)}")
+            raise UnsupportedUseError(f"the mean takes float32, got {kind(x)}")
         return self.emit(nn.ReduceOp(self.ssa(x), reduction, axes))
 
     # --- moves ------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ class Builder:
     def slice(
         self, x: Value, starts: Sequence[int], shape: Sequence[int], steps: Sequence[int]
     ) -> Value:
-        """``result[i] = x[starts + i * steps]``."""
+        """``result[i] = x[starts + i * steps]``; nothing of a run-time value is a constant."""
         if tuple(shape) == dims(x) and all(s == 1 for s in steps):
             return x
         if isinstance(x, Constant):
@@ -227,7 +229,8 @@ class Builder:
                 for start, step, size in zip(starts, steps, shape, strict=True)
             ]
             return Constant(x.array[np.ix_(*grid)] if grid else x.array, x.element)
-        self._check(tuple(shape), kind(x))
+        if 0 in shape:
+            return Constant(np.zeros(tuple(shape), numpy_dtype(kind(x))), kind(x))
         return self.emit(nn.SliceOp(self.ssa(x), starts, shape, steps))
 
     def concat(self, values: Sequence[Value], axis: int) -> Value:

@@ -19,9 +19,7 @@ FOLDABLE = frozenset(
     {
         "ArgMax",
         "ArgMin",
-        "BitShift",
         "BitwiseAnd",
-        "BitwiseNot",
         "BitwiseOr",
         "BitwiseXor",
         "Compress",
@@ -37,7 +35,10 @@ FOLDABLE = frozenset(
         "Unique",
     }
 )
-"""Ops whose results are not much larger than their inputs, and depend on nothing else."""
+"""Ops whose results are not much larger than their inputs, and depend on nothing else.
+
+Shifts and the bitwise complement are not here: they depend on the width of the integers.
+"""
 
 
 def fold_by_reference(

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, checker, helper, inliner
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
 from onnx.external_data_helper import load_external_data_for_tensor
 
-from uqfc.errors import ModelError
-from uqfc.frontend.onnx_ops import CONVERTERS
+from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
+from uqfc.frontend.functions import inline_functions
 from uqfc.frontend.tensors import check_tensor
 
 OLDEST_OPSET = 9
 MAX_PROTOBUF_BYTES = 2**31 - 1
 
+checks: Any = checker  # its stubs name a type without its parameters
 
-def load_model(path: Path) -> ModelProto:
-    """The model of a file, checked, with external data in place and functions inlined.
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checked model whose functions are inlined; ``graph`` lists initializers as inputs too."""
+
+    graph: GraphProto
+    initializers: dict[str, TensorProto]
+    versions: dict[str, int]
+
+    @property
+    def inputs(self) -> list[ValueInfoProto]:
+        """Those that the caller gives."""
+        return [i for i in self.graph.input if i.name not in self.initializers]
+
+
+def load_model(path: Path) -> LoadedModel:
+    """The model of a file, checked, with external data in place.
 
     Raises ModelError if the file is missing, no ONNX model, damaged or inconsistent.
     """
@@ -28,7 +46,7 @@ def load_model(path: Path) -> ModelProto:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    return prepared(parse_model(data, str(path)), str(path), path.parent)
+    return prepare(parse_model(data, str(path)), str(path), path.parent)
 
 
 def parse_model(data: bytes, source: str) -> ModelProto:
@@ -44,9 +62,12 @@ def parse_model(data: bytes, source: str) -> ModelProto:
     return model
 
 
-def prepared(model: ModelProto, source: str, directory: Path | None) -> ModelProto:
-    """Check ``model``, load its external data from ``directory``, inline its functions."""
-    check_versions(model, source)
+def prepare(model: ModelProto, source: str, directory: Path | None) -> LoadedModel:
+    """Check ``model``, load its external data from below ``directory``, inline its functions.
+
+    ``model`` is not changed, but for external data that is loaded.
+    """
+    versions = opset_versions(model, source)
     check_names(model.graph, source)
     check_order(model.graph, source)
     for tensor, owner in all_tensors(model):
@@ -55,19 +76,24 @@ def prepared(model: ModelProto, source: str, directory: Path | None) -> ModelPro
         if tensor.data_location == TensorProto.EXTERNAL:
             load_external(tensor, what, directory)
             check_tensor(tensor, what)
-    check_schemas(model, source)
-    return inlined(model, source)
+    bare = skeleton(model)
+    try:
+        checks.check_model(bare)
+    except checker.ValidationError as error:
+        raise ModelError(f"{source}: {error}") from None
+    graph = inline_functions(bare, versions).graph
+    return LoadedModel(graph, {i.name: i for i in model.graph.initializer}, versions)
 
 
-def check_versions(model: ModelProto, source: str) -> None:
+def opset_versions(model: ModelProto, source: str) -> dict[str, int]:
+    """Opset by domain; UnsupportedError if ONNX's own is too old or too new."""
+    versions = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     newest = onnx.defs.onnx_opset_version()
-    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if not versions:
-        raise ModelError(f"{source}: opset_import does not name the ONNX opset")
-    if not OLDEST_OPSET <= versions[0] <= newest:
-        raise ModelError(
-            f"{source}: opset {versions[0]} is not supported; {OLDEST_OPSET} to {newest} are"
-        )
+    version = versions.setdefault("", newest)
+    if not OLDEST_OPSET <= version <= newest:
+        why = f"opset {version} is not supported; {OLDEST_OPSET} to {newest} are"
+        raise UnsupportedError([UnsupportedNode("ai.onnx", "opset", why)], source)
+    return versions
 
 
 def check_names(graph: GraphProto, source: str) -> None:
@@ -76,9 +102,9 @@ def check_names(graph: GraphProto, source: str) -> None:
     defined.update({i.name for i in graph.initializer} - set(defined))
     defined.update(o for n in graph.node for o in n.output if o)
     initializers = Counter(i.name for i in graph.initializer)
-    for name, count in (defined + Counter({n: 1 for n, c in initializers.items() if c > 1})).items():
-        if count > 1:
-            raise ModelError(f"{source}: value '{name}' is defined more than once")
+    repeated = [n for counts in (defined, initializers) for n, count in counts.items() if count > 1]
+    if repeated:
+        raise ModelError(f"{source}: value '{repeated[0]}' is defined more than once")
     for output in graph.output:
         if output.name not in defined:
             raise ModelError(f"{source}: graph output '{output.name}' is never computed")
@@ -137,7 +163,8 @@ def all_tensors(model: ModelProto) -> Iterator[tuple[TensorProto, str]]:
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
-                yield attribute.t, f"{node.op_type} '{node_name(node)}' attribute '{attribute.name}'"
+                owner = f"{node.op_type} '{node_name(node)}'"
+                yield attribute.t, f"{owner}: attribute '{attribute.name}'"
 
 
 def load_external(tensor: TensorProto, what: str, directory: Path | None) -> None:
@@ -151,14 +178,6 @@ def load_external(tensor: TensorProto, what: str, directory: Path | None) -> Non
         raise ModelError(f"{what}: external data '{location}' cannot be read: {error}") from None
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
-
-
-def check_schemas(model: ModelProto, source: str) -> None:
-    """What ONNX's own checker verifies: attributes and numbers of inputs of each op."""
-    try:
-        checker.check_model(skeleton(model))
-    except checker.ValidationError as error:
-        raise ModelError(f"{source}: {error}") from None
 
 
 def skeleton(model: ModelProto) -> ModelProto:
@@ -177,31 +196,3 @@ def skeleton(model: ModelProto) -> ModelProto:
     copy.opset_import.extend(model.opset_import)
     copy.functions.extend(model.functions)
     return copy
-
-
-def inlined(model: ModelProto, source: str) -> ModelProto:
-    """The model with its own functions, and ops that ONNX defines by others, replaced."""
-    if model.functions:
-        model = inliner.inline_local_functions(model)
-    expandable = sorted(
-        {
-            (n.domain, n.op_type)
-            for n in model.graph.node
-            if is_expandable(n.domain, n.op_type, model)
-        }
-    )
-    if not expandable:
-        return model
-    return inliner.inline_selected_functions(model, expandable, inline_schema_functions=True)
-
-
-def is_expandable(domain: str, op: str, model: ModelProto) -> bool:
-    """Whether an op without a converter is a function in ONNX's own definition."""
-    domain = "" if domain == "ai.onnx" else domain
-    if (domain, op) in CONVERTERS:
-        return False
-    version = next((o.version for o in model.opset_import if o.domain == domain), None)
-    if version is None or not onnx.defs.has(op, version, domain):
-        return False
-    schema = onnx.defs.get_schema(op, version, domain)
-    return bool(schema.has_function or schema.has_context_dependent_function)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto
@@ -11,7 +10,7 @@ from xdsl.dialects.builtin import f32
 
 from uqfc.dialects.tensors import Array
 from uqfc.errors import ModelError
-from uqfc.frontend.values import Unsupported, Value, kind, known
+from uqfc.frontend.values import UnsupportedUseError, Value, kind, known
 
 TYPE_NAMES: dict[int, str] = {v: k.lower() for k, v in AttributeProto.AttributeType.items()}
 
@@ -55,23 +54,26 @@ class Node:
             raise ModelError(f"input {index} is missing")
         return value
 
+    def float_in(self, index: int) -> Value:
+        """Input ``index``; UnsupportedUseError if it is not float32."""
+        value = self.input(index)
+        if kind(value) != f32:
+            raise UnsupportedUseError(f"input {index} has elements {kind(value)}, expected floats")
+        return value
+
     def floats_in(self, *indices: int) -> list[Value]:
-        """These inputs; Unsupported if one of them is not float32."""
-        values = [self.input(i) for i in indices]
-        for index, value in zip(indices, values, strict=True):
-            if kind(value) != f32:
-                raise Unsupported(f"input {index} has elements {kind(value)}, expected floats")
-        return values
+        """``float_in`` of each."""
+        return [self.float_in(i) for i in indices]
 
     def all_inputs(self) -> list[Value]:
         """The inputs of a variadic op; ModelError if there is none or a hole."""
         return [self.input(i) for i in range(max(1, len(self.inputs)))]
 
     def array(self, index: int, what: str) -> Array:
-        """Input ``index`` as an array; Unsupported if it is not a constant."""
+        """Input ``index`` as an array; UnsupportedUseError if it is not a constant."""
         value = known(self.input(index))
         if value is None:
-            raise Unsupported(f"input {index} ({what}) must be a constant")
+            raise UnsupportedUseError(f"input {index} ({what}) must be a constant")
         return value
 
     def optional_array(self, index: int, what: str) -> Array | None:
@@ -83,9 +85,9 @@ class Node:
         return [int(v) for v in self.array(index, what).reshape(-1)]
 
     def needs_only_output(self, count: int = 1) -> None:
-        """Unsupported if an output after the first ``count`` is used."""
+        """UnsupportedUseError if an output after the first ``count`` is used."""
         if any(self.used[count:]):
-            raise Unsupported(f"only the first {count} output(s) can be used")
+            raise UnsupportedUseError(f"only the first {count} output(s) can be used")
 
     # --- attributes -------------------------------------------------------------------------
 
@@ -129,27 +131,28 @@ class Node:
         return None if attribute is None else attribute.t
 
     def choice(self, name: str, default: str, accepted: Sequence[str]) -> str:
-        """A string attribute; Unsupported if it is none of ``accepted``."""
+        """A string attribute; UnsupportedUseError if it is none of ``accepted``."""
         attribute = self._read(name, AttributeProto.STRING)
         value = default if attribute is None else attribute.s.decode("utf-8", "replace")
         if value not in accepted:
-            raise Unsupported(f"attribute '{name}' is '{value}', supported: {', '.join(accepted)}")
+            known_values = ", ".join(accepted)
+            raise UnsupportedUseError(f"attribute '{name}' is '{value}', supported: {known_values}")
         return value
 
     def must_be(self, name: str, value: int, default: int) -> None:
-        """Unsupported if the integer attribute has another value."""
+        """UnsupportedUseError if the integer attribute has another value."""
         actual = self.integer(name, default)
         if actual != value:
-            raise Unsupported(f"attribute '{name}' is {actual}, supported: {value}")
+            raise UnsupportedUseError(f"attribute '{name}' is {actual}, supported: {value}")
 
     def ignore(self, *names: str) -> None:
         """These attributes do not matter for inference."""
         self._unread.difference_update(names)
 
     def check_all_read(self) -> None:
-        """Unsupported if an attribute was neither read nor ignored."""
+        """UnsupportedUseError if an attribute was neither read nor ignored."""
         if self._unread:
-            raise Unsupported(f"attribute '{min(self._unread)}' is not known")
+            raise UnsupportedUseError(f"attribute '{min(self._unread)}' is not known")
 
     def axes(self, name: str, index: int) -> list[int] | None:
         """Axes given as attribute ``name`` or, in newer opsets, as input ``index``."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region, SSAValue
@@ -16,12 +16,12 @@ from uqfc.dialects.tensors import shape_of, tensor_type
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.folding import fold_by_reference
-from uqfc.frontend.loading import load_model, node_name, parse_model, prepared
+from uqfc.frontend.loading import LoadedModel, load_model, node_name, parse_model, prepare
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops import CONVERTERS, Converter
 from uqfc.frontend.signature import Signature, check_outputs, resolve_inputs
 from uqfc.frontend.tensors import EXACT, element_of_onnx, read_tensor, type_name
-from uqfc.frontend.values import Unsupported, Value
+from uqfc.frontend.values import UnsupportedUseError, Value
 
 DEFAULT_SOURCE = "model"
 
@@ -43,27 +43,26 @@ def import_onnx(
     """
     if isinstance(model, str | Path):
         source = source or str(model)
-        proto = load_model(Path(model))
+        loaded = load_model(Path(model))
     elif isinstance(model, bytes):
         source = source or DEFAULT_SOURCE
-        proto = prepared(parse_model(model, source), source, None)
+        loaded = prepare(parse_model(model, source), source, None)
     else:
         source = source or DEFAULT_SOURCE
-        proto = prepared(model, source, None)
-    signature = resolve_inputs(proto.graph, shapes or {}, source)
-    return Importer(proto, signature, source).run()
+        loaded = prepare(model, source, None)
+    signature = resolve_inputs(loaded.inputs, shapes or {}, source)
+    return Importer(loaded, signature, source).run()
 
 
 class Importer:
     """The state of one import: values by their ONNX name, the builder, what went wrong."""
 
-    def __init__(self, model: ModelProto, signature: Signature, source: str) -> None:
-        self.graph: GraphProto = model.graph
-        self.versions = {o.domain or "": o.version for o in model.opset_import}
-        self.versions.setdefault("", self.versions.get("ai.onnx", 0))
+    def __init__(self, model: LoadedModel, signature: Signature, source: str) -> None:
+        self.graph = model.graph
+        self.versions = model.versions
         self.signature = signature
         self.source = source
-        self.initializers = {i.name: i for i in self.graph.initializer}
+        self.initializers = model.initializers
         self.consumers = Counter(i for n in self.graph.node for i in n.input)
         self.consumers.update(o.name for o in self.graph.output)
         self.layers: Counter[str] = Counter()
@@ -97,7 +96,7 @@ class Importer:
         builder.layer = self._layer(proto)
         try:
             outputs = self._outputs(proto, builder)
-        except Unsupported as error:
+        except UnsupportedUseError as error:
             self.failed.append(UnsupportedNode(builder.layer, proto.op_type, str(error)))
             outputs = None
         except (ModelError, VerifyException) as error:
@@ -117,14 +116,14 @@ class Importer:
         converter = CONVERTERS.get((domain, proto.op_type))
         if not self.unavailable.isdisjoint(proto.input):
             if converter is None:
-                raise Unsupported(unknown_op(domain))
+                raise UnsupportedUseError(unknown_op(domain))
             return None
         inputs = [self._value(name) if name else None for name in proto.input]
         used = [self.consumers[name] > 0 if name else False for name in proto.output]
         if converter is None:
             folded = fold_by_reference(proto, self.versions.get(domain, 0), inputs)
             if folded is None:
-                raise Unsupported(unknown_op(domain))
+                raise UnsupportedUseError(unknown_op(domain))
             return folded
         version = self.versions.get(domain, 0)
         inputs = [storage(v, converter, builder) for v in inputs]
@@ -157,7 +156,7 @@ class Importer:
     def _finish(self, block: Block, builder: Builder) -> ModuleOp:
         builder.layer = ""
         names = [o.name for o in self.graph.output]
-        results = [builder.stored(builder.ssa(self._value(name))) for name in names]
+        results = [self._output(name, builder) for name in names]
         for info in self.graph.output:
             self._note_type(f"output {info.name}", info.type.tensor_type.elem_type)
         shapes = {n: shape_of(r) for n, r in zip(names, results, strict=True)}
@@ -175,9 +174,17 @@ class Importer:
             function.attributes[name] = ArrayAttr([StringAttr(s) for s in strings])
         return ModuleOp([function])
 
+    def _output(self, name: str, builder: Builder) -> SSAValue:
+        """A graph output as an ordinary tensor."""
+        try:
+            return builder.stored(builder.ssa(self._value(name)))
+        except UnsupportedUseError as error:
+            nodes = [UnsupportedNode(name, "output", str(error))]
+            raise UnsupportedError(nodes, self.source) from None
+
 
 def unknown_op(domain: str) -> str:
-    return f"no converter for this op of domain '{domain}'" if domain else "no converter for this op"
+    return "no converter for this op" + (f" of domain '{domain}'" if domain else "")
 
 
 def storage(value: Value | None, converter: Converter, builder: Builder) -> Value | None:

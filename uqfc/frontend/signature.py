@@ -10,7 +10,7 @@ from onnx import GraphProto, TensorProto, ValueInfoProto
 from uqfc.dialects.tensors import Shape
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.tensors import element_of_onnx
-from uqfc.frontend.values import Unsupported, check_size
+from uqfc.frontend.values import UnsupportedUseError, check_size
 
 ANONYMOUS = ("", "?")
 """Names of dynamic dimensions that say nothing about being equal to others of that name."""
@@ -43,21 +43,14 @@ def declared(info: ValueInfoProto) -> list[Dimension] | None:
     return result
 
 
-def model_inputs(graph: GraphProto) -> list[ValueInfoProto]:
-    """Inputs that the caller gives: those without an initializer."""
-    constants = {i.name for i in graph.initializer}
-    return [i for i in graph.input if i.name not in constants]
-
-
 def resolve_inputs(
-    graph: GraphProto, shapes: Mapping[str, Sequence[int]], source: str
+    inputs: Sequence[ValueInfoProto], shapes: Mapping[str, Sequence[int]], source: str
 ) -> Signature:
     """Static input shapes; ModelError names the input and dimension that stays dynamic.
 
     Named dimensions are the same wherever they appear. A first dimension that nobody gives is the
     batch and becomes 1.
     """
-    inputs = model_inputs(graph)
     names = [i.name for i in inputs]
     for name in shapes:
         if name not in names:
@@ -89,8 +82,8 @@ def check_type(info: ValueInfoProto, source: str) -> None:
     try:
         element_of_onnx(data_type)
         if data_type in (TensorProto.INT4, TensorProto.UINT4):
-            raise Unsupported("inputs of four-bit elements are not supported")
-    except Unsupported as error:
+            raise UnsupportedUseError("inputs of four-bit elements are not supported")
+    except UnsupportedUseError as error:
         raise UnsupportedError([UnsupportedNode(info.name, "input", str(error))], source) from None
 
 
@@ -103,10 +96,11 @@ def bind(info: ValueInfoProto, given: Shape, symbols: dict[str, int], source: st
     if len(dimensions) != len(given):
         raise ModelError(f"{where} has rank {len(dimensions)}, the given shape {list(given)} not")
     for axis, (dimension, size) in enumerate(zip(dimensions, given, strict=True)):
-        if isinstance(dimension, str) and dimension not in ANONYMOUS:
-            dimension = symbols.setdefault(dimension, size)
-        if isinstance(dimension, int) and dimension != size:
-            raise ModelError(f"{where}: dimension {axis} is {dimension}, the given shape has {size}")
+        expected = dimension
+        if isinstance(dimension, str):
+            expected = size if dimension in ANONYMOUS else symbols.setdefault(dimension, size)
+        if expected != size:
+            raise ModelError(f"{where}: dimension {axis} is {expected}, the given shape has {size}")
 
 
 def resolve(
@@ -122,20 +116,18 @@ def resolve(
     assumed = False
     shape: list[int] = []
     for axis, dimension in enumerate(dimensions):
-        if isinstance(dimension, str) and axis == 0 and dimension not in symbols:
-            assumed = True
-            if dimension not in ANONYMOUS:
+        size = symbols.get(dimension) if isinstance(dimension, str) else dimension
+        if size is None and axis == 0:
+            assumed, size = True, 1
+            if isinstance(dimension, str) and dimension not in ANONYMOUS:
                 symbols[dimension] = 1
-            dimension = 1
-        if isinstance(dimension, str):
-            label = f" ('{dimension}')" if dimension else ""
-            dimension = symbols.get(dimension, f"dimension {axis}{label}")
-        if isinstance(dimension, str):
+        if size is None:
+            label = f"dimension {axis} ('{dimension}')" if dimension else f"dimension {axis}"
             hint = "x".join(str(d) if isinstance(d, int) else "N" for d in dimensions)
             raise ModelError(
-                f"{where}: {dimension} is dynamic: give its size with --shape {info.name}={hint}"
+                f"{where}: {label} is dynamic: give its size with --shape {info.name}={hint}"
             )
-        shape.append(dimension)
+        shape.append(size)
     return tuple(shape), assumed
 
 
@@ -143,8 +135,11 @@ def check_shape(info: ValueInfoProto, shape: Shape, source: str) -> None:
     """ModelError unless every dimension is positive and the tensor is within the limits."""
     where = f"{source}: input '{info.name}'"
     for axis, size in enumerate(shape):
-        if size < 1:
+        if size < 0:
             raise ModelError(f"{where}: dimension {axis} is {size}, must be at least 1")
+        if size == 0:
+            why = f"dimension {axis} is 0: empty tensors are not supported"
+            raise UnsupportedError([UnsupportedNode(info.name, "input", why)], source)
     check_size(shape, element_of_onnx(info.type.tensor_type.elem_type), where)
 
 

@@ -12,7 +12,7 @@ from xdsl.ir import Attribute
 
 from uqfc.dialects.tensors import i4, i8, numpy_dtype, ui4, ui8
 from uqfc.errors import ModelError
-from uqfc.frontend.values import Constant, Unsupported, check_size
+from uqfc.frontend.values import Constant, UnsupportedUseError, check_size
 
 ELEMENTS: dict[int, Attribute] = {
     TensorProto.FLOAT: f32,
@@ -71,9 +71,9 @@ def type_name(data_type: int) -> str:
 
 
 def element_of_onnx(data_type: int) -> Attribute:
-    """The element type of an ONNX type; Unsupported if there is none."""
+    """The element type of an ONNX type; UnsupportedUseError if there is none."""
     if data_type not in ELEMENTS:
-        raise Unsupported(f"elements of type {type_name(data_type)} are not supported")
+        raise UnsupportedUseError(f"elements of type {type_name(data_type)} are not supported")
     return ELEMENTS[data_type]
 
 
@@ -104,6 +104,6 @@ def read_tensor(tensor: TensorProto, what: str) -> Constant:
     except (ValueError, TypeError) as error:
         raise ModelError(f"{what} cannot be read: {error}") from None
     if tensor.data_type == TensorProto.UINT64 and array.size and array.max() >= 2**63:
-        raise Unsupported(f"{what} has values of 2**63 and above")
+        raise UnsupportedUseError(f"{what} has values of 2**63 and above")
     with np.errstate(over="ignore"):
         return Constant(np.asarray(array.astype(numpy_dtype(element), copy=False)), element)

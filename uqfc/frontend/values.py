@@ -25,7 +25,7 @@ MAX_TENSOR_BYTES = 2**31
 """Largest tensor that a model may hold; checked before anything is allocated."""
 
 
-class Unsupported(Exception):
+class UnsupportedUseError(Exception):
     """A converter cannot express its node; the message says what exactly and what is accepted."""
 
 

@@ -21,7 +21,7 @@ from uqfc.dialects.tensors import (
     shape_of,
     ui4,
 )
-from uqfc.elementary import UNARY
+from uqfc.elementary import UNARY, evaluate_pow
 from uqfc.interpreter.registry import meaning
 from uqfc.numerics import F32, NUMPY
 
@@ -56,9 +56,9 @@ def divide(a: Array, b: Array) -> Array:
 
 
 def power(a: Array, b: Array) -> Array:
-    """float32: the float64 power, rounded once. Integers: modulo the word; ``a**-n`` truncates."""
+    """float32: ``elementary_special.power``. Integers: modulo the word; ``a**-n`` truncates."""
     if a.dtype.kind == "f":
-        return np.power(a.astype(np.float64), b.astype(np.float64)).astype(np.float32)
+        return evaluate_pow(a, b)
     positive = np.power(a, np.maximum(b, 0))
     reciprocal = np.where(np.abs(a) == 1, np.power(a, np.abs(b)), 0)
     return np.where(b < 0, reciprocal, positive).astype(a.dtype)

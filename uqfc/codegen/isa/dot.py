@@ -34,11 +34,19 @@ class Dot:
     words: int
     """Words of weights per lane."""
     activation: Callable[[Value], Operand]
-    """From a word [16] of u8."""
+    """From a word of u8, a scalar or [16]."""
     weight: Callable[[tuple[Value, ...]], Operand]
     """From ``words`` words [16]."""
     add: Callable[[Value, Operand, Operand], Value]
     """``accumulator + dot(activation, weight)``."""
+    splat_first: bool = True
+    """A broadcast load is cheaper than preparing a scalar and moving it to all lanes."""
+
+    def broadcast(self, scalar: Value) -> Operand:
+        """The prepared activation of one word for all lanes."""
+        if self.splat_first:
+            return self.activation(scalar.splat(LANES))
+        return tuple(value.splat(LANES) for value in self.activation(scalar))
 
 
 def dot_for(isa: Isa, kind: DotKind) -> Dot:
@@ -56,8 +64,7 @@ def _identity(words: tuple[Value, ...]) -> Operand:
 
 def _even_odd_unsigned(word: Value) -> Operand:
     """u8 taps 0, 2 and 1, 3 of each word as int16 pairs."""
-    mask = word.b.i32(EVEN_BYTES, LANES)
-    return word & mask, word.shift_right_logical(8) & mask
+    return word & EVEN_BYTES, word.shift_right_logical(8) & EVEN_BYTES
 
 
 def _even_odd_signed(words: tuple[Value, ...]) -> Operand:
@@ -123,30 +130,24 @@ def _add_pmaddubsw(accumulator: Value, a: Operand, w: Operand) -> Value:
     return halves[0].shuffle(range(LANES), halves[1])
 
 
-# --- anything ----------------------------------------------------------------------------------
+# --- anything: LLVM recognises this as ``pmaddwd`` where there is one ----------------------------
 
 
-def _four_unsigned(word: Value) -> Operand:
-    return tuple(word.shift_right_logical(8 * tap) & 255 for tap in range(4))
-
-
-def _four_bytes(words: tuple[Value, ...]) -> Operand:
-    return tuple((words[0] << (24 - 8 * tap)) >> 24 for tap in range(4))
-
-
-def _four_int16(words: tuple[Value, ...]) -> Operand:
-    even, odd = words
-    return (even << 16) >> 16, (odd << 16) >> 16, even >> 16, odd >> 16
+def _alternate_int16(word: Value, first: int) -> Value:
+    pairs = word.bitcast("i16", 2 * LANES)
+    return pairs.shuffle(range(first, 2 * LANES, 2)).sext("i32")
 
 
 def _add_products(accumulator: Value, a: Operand, w: Operand) -> Value:
     for x, y in zip(a, w, strict=True):
-        accumulator = accumulator + x * y
+        even = _alternate_int16(x, 0) * _alternate_int16(y, 0)
+        odd = _alternate_int16(x, 1) * _alternate_int16(y, 1)
+        accumulator = accumulator + (even + odd)
     return accumulator
 
 
 _VNNI = Dot(1, _same, _identity, _vpdpbusd)
-_PORTABLE = Dot(1, _four_unsigned, _four_bytes, _add_products)
+_PORTABLE = Dot(1, _even_odd_unsigned, _even_odd_signed, _add_products, splat_first=False)
 _DOTS: dict[str, dict[DotKind, Dot]] = {
     "vnni512": {
         "s8": _VNNI,
@@ -161,6 +162,6 @@ _DOTS: dict[str, dict[DotKind, Dot]] = {
     "portable": {
         "s8": _PORTABLE,
         "s4": _PORTABLE,
-        "s16": Dot(2, _four_unsigned, _four_int16, _add_products),
+        "s16": Dot(2, _even_odd_unsigned, _identity, _add_products, splat_first=False),
     },
 }

@@ -29,9 +29,10 @@ s4 is stored as value + 8 with zero point + 8), ``s16`` (zero points must be 0; 
 whose difference to their zero point needs 9 bits). Addends hold the bias and ``-zx * sum(w - zw)``.
 The sum must fit int32, which the caller proves; ``s16`` needs |w| <= 32767.
 
-Memory contract: ``x``, ``residual`` and ``scratch`` have 64 readable bytes after their end; ``x`` is not ``out``;
-``residual`` may be ``out`` itself; nothing is written past the end of ``out``. ``weights``,
-``addend`` and ``multiplier`` are read within their bounds.
+Memory contract: ``x``, ``residual`` and ``scratch`` have 64 readable bytes after their end; ``x``
+is not ``out``; ``residual`` may be ``out`` itself; nothing is written past the end of ``out``.
+``weights``, ``addend`` and ``multiplier`` are read within their bounds. Nothing needs alignment,
+but weights and scratch memory are faster on 64-byte lines.
 
 Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}__{isa}``, where ``w`` is ``i8c``, ``i4c``
 or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``, ``conv`` or ``dwconv``, and

@@ -19,7 +19,7 @@ from uqfc.codegen.kernels.tensor import (
     undefined,
     whole_vectors,
 )
-from uqfc.codegen.kernels.transposing import copy_transposed
+from uqfc.codegen.kernels.transposing import Lines, copy_transposed
 from uqfc.codegen.vector import LANES, Pointer, Value
 
 CHUNK = 64
@@ -74,9 +74,10 @@ class CopyKernel(FunctionKernel):
             return "elements"
         if source[-1] == 1:
             return "bytes"
-        if len(source) > 1 and source[-2] == 1 and self.element_bytes == 4:
-            return "transposed"
-        return "splat" if source[-1] == 0 else "strided"
+        if source[-1] == 0:
+            return "splat"
+        planes = source[-2:-1] == (1,) and self.element_bytes == 4
+        return "transposed" if planes else "strided"
 
     @property
     def name(self) -> str:
@@ -139,7 +140,7 @@ class _Copy:
             case "transposed":
                 rows = self.b.value(f"size{last - 1}")
                 pitch = self.b.value(f"out_stride{last - 1}")
-                copy_transposed(self.b, source, step, target, pitch, rows, count)
+                copy_transposed(self.b, Lines(source, step), Lines(target, pitch), rows, count)
             case _:
                 out_step = self.b.value(f"out_stride{last}")
                 self._elements(source, target, (self.b.i64(0), count), (step, out_step))

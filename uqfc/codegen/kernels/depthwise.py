@@ -185,7 +185,8 @@ class _Depthwise:
             for kx in range(self.kept, self.width):
                 columns.append(self._column(rows, position + pixel * (kx * spec.dilation_x)))
             sums = addend
-            for word, weight in zip(sum(columns, []), weights, strict=True):
+            words = [word for column in columns for word in column]
+            for word, weight in zip(words, weights, strict=True):
                 sums = self.dot.add(sums, word, weight)
             extra = state[-1].load_u8_as_i32() if residual else None
             result = spec.epilogue.apply(sums, multiplier, extra, scalars)
@@ -249,9 +250,7 @@ def _pitch(dims: ConvDims) -> int:
     return round_up(_padded_width(dims) * dims.in_channels, CHUNK) + CHUNK
 
 
-def depthwise_spec(
-    isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue
-) -> DepthwiseSpec:
+def depthwise_spec(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue) -> DepthwiseSpec:
     """The kernel for a depthwise convolution.
 
     Raises ValueError if it has not one output channel per input channel, or too large a kernel:

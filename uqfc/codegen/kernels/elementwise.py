@@ -121,7 +121,8 @@ class ElementwiseKernel(FunctionKernel):
         return structure_name(f"{self.dtype}_{labels}", structure, self.isa)
 
     @property
-    def _scalars(self) -> list[float | int]:
+    def scalars(self) -> list[float | int]:
+        """The numbers of all steps' ops."""
         return [value for step in self.steps for value in step.op.scalars()]
 
     def emit(self, module: Any) -> Any:
@@ -130,10 +131,10 @@ class ElementwiseKernel(FunctionKernel):
             return function
         rank = len(self.walk.sizes)
         pointers = [f"in{i}" for i in range(len(self.inputs))] + ["out"]
-        parameters = {p: "ptr" for p in pointers}
+        parameters = dict.fromkeys(pointers, "ptr")
         parameters |= {f"size{d}": "i64" for d in range(rank)}
         parameters |= {f"{p}_stride{d}": "i64" for p in pointers for d in range(rank)}
-        for i, value in enumerate(self._scalars):
+        for i, value in enumerate(self.scalars):
             parameters[f"s{i}"] = "f32" if isinstance(value, float) else "i32"
         b = Builder.function(module, self.isa, self.name, internal=True, **parameters)
         _Emitter(self, b).run()
@@ -149,7 +150,7 @@ class ElementwiseKernel(FunctionKernel):
             for strides, width in zip(walk.strides, widths, strict=True)
             for step in strides
         ]
-        return [*inputs, out, *walk.sizes, *steps, *self._scalars]
+        return [*inputs, out, *walk.sizes, *steps, *self.scalars]
 
 
 class _Emitter:
@@ -161,7 +162,7 @@ class _Emitter:
         self.rank = len(kernel.walk.sizes)
         self.names = [f"in{i}" for i in range(len(kernel.inputs))]
         self.channels = kernel.interleaved
-        self.scalars = [b.value(f"s{i}") for i in range(len(kernel._scalars))]  # pyright: ignore[reportPrivateUsage] # same file
+        self.scalars = [b.value(f"s{i}") for i in range(len(kernel.scalars))]
 
     def run(self) -> None:
         b = self.b
@@ -252,10 +253,10 @@ class _Reader:
         match self.kernel.reads[i]:
             case "splat":
                 raw = self.splats[i]
-            case "vector" if count is None:
-                raw = source.load(element, start)
-            case "vector":
+            case "vector" if count is not None:
                 raw = source.load_first(element, count, start)
+            case "vector":
+                raw = source.load(element, start)
             case _:
                 first = source + position * self.strides[i]
                 raw = self._strided(first, element, self.strides[i], count)

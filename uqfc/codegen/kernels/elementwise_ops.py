@@ -19,7 +19,7 @@ from uqfc.codegen.kernels.quantizing import reciprocal_is_safe, round_quotient
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
 from uqfc.elementary import UNARY
-from uqfc.elementary_special import pow as float_power
+from uqfc.elementary_special import power as float_power
 from uqfc.numerics import Activation
 
 Lane: TypeAlias = tuple[Dtype, Value]

@@ -138,9 +138,14 @@ class Epilogue:
         clamped = b.clamp(v, scalars["low"], scalars["high"])
         return b.round_clamped(clamped, scalars["zero_point"])
 
-    def store(self, out: Pointer, result: Value, count: Value, full: Value) -> None:
-        """Stores all lanes if ``full`` (a scalar i1), else the first ``count``."""
+    def store(
+        self, out: Pointer, result: Value, count: Value | None, full: Value | None
+    ) -> None:
+        """Stores all lanes if ``full`` (a scalar i1) or not given, else the first ``count``."""
         lanes = result.trunc("i8") if self.output == "u8" else result
+        if full is None or count is None:
+            out.store(lanes)
+            return
         with result.b.if_else(full) as (then, other):
             with then:
                 out.store(lanes)
@@ -161,22 +166,48 @@ def emit_tile_epilogue(module: Any, isa: Isa, epilogue: Epilogue, vectors: int) 
     parameters |= {"out": "ptr", "ldc": "i64"}
     parameters |= {"residual": "ptr", "ldr": "i64"} if epilogue.residual else {}
     b = Builder.function(module, isa, name, internal=True, **parameters, **epilogue.scalars())
-    scalars = {key: b.value(key) for key in epilogue.scalars()}
-    needs_multiplier = epilogue.output != "i32"
-    with b.loop(0, b.value("count"), LANES) as channel:
-        rest = b.value("count") - channel
-        full = rest.ge(LANES)
-        multiplier = b.pointer("multiplier").load_f32(channel * 4) if needs_multiplier else None
+    emitter = _TileEpilogue(epilogue, b, vectors)
+    count = b.value("count")
+    with b.if_else(count.ge(vectors * LANES)) as (whole, partial):
+        with whole:
+            emitter.rows(b.i64(0), vectors, None)
+        with partial, b.loop(0, count, LANES) as channel:
+            emitter.rows(channel, 1, count - channel)
+    return b.ret()
+
+
+class _TileEpilogue:
+    """The loop over the rows of a tile."""
+
+    def __init__(self, epilogue: Epilogue, b: Builder, vectors: int) -> None:
+        self.epilogue = epilogue
+        self.b = b
+        self.row_bytes = 4 * LANES * vectors
+        self.scalars = {name: b.value(name) for name in epilogue.scalars()}
+
+    def rows(self, channel: Value, vectors: int, count: Value | None) -> None:
+        """All rows of some vectors; of the first ``count`` channels if it is given."""
+        b, epilogue = self.b, self.epilogue
+        multipliers = [self._multiplier(channel + v * LANES) for v in range(vectors)]
+        full = None if count is None else count.ge(LANES)
         cursor = [b.pointer("sums") + channel * 4]
         cursor.append(b.pointer("out") + channel * epilogue.element_bytes)
         if epilogue.residual:
             cursor.append(b.pointer("residual") + channel)
         with b.loop(0, b.value("rows"), carry=cursor):
-            residual = cursor[2].load_u8_as_i32() if epilogue.residual else None
-            result = epilogue.apply(cursor[0].load_i32(), multiplier, residual, scalars)
-            epilogue.store(cursor[1], result, rest, full)
-            cursor[0] = cursor[0] + 4 * LANES * vectors
+            for v, multiplier in enumerate(multipliers):
+                first = v * LANES
+                residual = cursor[2].load_u8_as_i32(first) if epilogue.residual else None
+                sums = cursor[0].load_i32(first * 4)
+                result = epilogue.apply(sums, multiplier, residual, self.scalars)
+                out = cursor[1] + first * epilogue.element_bytes
+                epilogue.store(out, result, count, full)
+            cursor[0] = cursor[0] + self.row_bytes
             cursor[1] = cursor[1] + b.value("ldc")
             if epilogue.residual:
                 cursor[2] = cursor[2] + b.value("ldr")
-    return b.ret()
+
+    def _multiplier(self, channel: Value) -> Value | None:
+        if self.epilogue.output == "i32":
+            return None
+        return self.b.pointer("multiplier").load_f32(channel * 4)

@@ -218,4 +218,3 @@ def best_tile_rows(isa: Isa, rows: int) -> int:
 def gemm_spec(isa: Isa, rows: int, storage: Storage, epilogue: Epilogue) -> GemmSpec:
     """The kernel for a product of ``rows`` >= 1 rows."""
     return GemmSpec(isa, storage, best_tile_rows(isa, rows), epilogue)
-

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-
-from uqfc.codegen.builder import Builder
 from uqfc.codegen.arithmetic import ROUNDING_MAGIC
+from uqfc.codegen.builder import Builder
 from uqfc.codegen.vector import Value
 
 NEAR_TIE = 0.5 - 2.0**-12

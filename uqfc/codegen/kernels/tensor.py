@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -128,7 +128,7 @@ def to_memory(dtype: Dtype, value: Value) -> Value:
 
 
 @contextmanager
-def nest(b: Builder, sizes: Sequence[Value | int]) -> Iterator[list[Value]]:
+def nest(b: Builder, sizes: Sequence[Value | int]) -> Generator[list[Value], None, None]:
     """Nested loops from 0 to each size, the last innermost; gives the indices."""
     with ExitStack() as stack:
         yield [stack.enter_context(b.loop(0, size)) for size in sizes]
@@ -140,7 +140,8 @@ def insert_lane(vector: Value, lane: int, scalar: Value) -> Value:
 
 
 def undefined(b: Builder, element: str, lanes: int) -> Value:
-    return Value(b, ir.Constant(llvm_type(element, lanes), ir.Undefined))
+    nothing: Any = ir.Undefined
+    return Value(b, ir.Constant(llvm_type(element, lanes), nothing))
 
 
 def smaller(a: Value, other: Value | int) -> Value:

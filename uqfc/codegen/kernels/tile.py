@@ -72,10 +72,9 @@ class _TileEmitter:
         self.dot = dot_for(b.isa, tile.dot)
         self.chains = tile.chains(b.isa)
         self.outputs = tile.rows * tile.vectors
-        lda = b.value("lda")
         self.row_pointers = [b.pointer("a")]
         for _ in range(1, tile.rows):
-            self.row_pointers.append(self.row_pointers[-1] + lda)
+            self.row_pointers.append(self.row_pointers[-1] + b.value("lda"))
         self.panel = b.pointer("weights")
 
     def run(self) -> None:
@@ -124,13 +123,10 @@ class _TileEmitter:
         for i, weights in enumerate(groups):
             base = (index * len(groups) + i) % self.chains * self.outputs
             for row, pointer in enumerate(self.row_pointers):
-                a = self._activation(pointer, step * tile.group + 4 * i)
+                a = self.dot.broadcast(pointer.load_i32(step * tile.group + 4 * i, 0))
                 for v, w in enumerate(weights):
                     place = base + row * tile.vectors + v
                     state[place] = self.dot.add(state[place], a, w)
-
-    def _activation(self, pointer: Pointer, offset: Value) -> Operand:
-        return self.dot.activation(pointer.load_i32(offset, 0).splat(LANES))
 
     def _weights(self, step: Value) -> list[list[Operand]]:
         """Per four K of the step, per vector, the weights."""
@@ -160,7 +156,8 @@ class _TileEmitter:
 def emit_expand(module: Any, isa: Isa) -> Any:
     """``f(packed, zero_points, channels, steps, out)``: a ``u4`` panel as an int8 panel.
 
-    The result is ``w - zero point``. ``steps`` of 8 K; ``channels`` a multiple of 16; ``out`` int8 [2 * steps][channels][4].
+    The result is ``w - zero point``. ``steps`` of 8 K; ``channels`` is a multiple of 16; ``out``
+    int8 [2 * steps][channels][4].
     """
     name = f"expand_u4__{isa.name}"
     if function := find_function(module, name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.vector import Pointer, Value
 
@@ -32,38 +34,37 @@ def _exchange(lane: int, half: int, part: int) -> int:
     return lane + part
 
 
-def copy_transposed(
-    b: Builder,
-    source: Pointer,
-    source_pitch: Value,
-    target: Pointer,
-    target_pitch: Value,
-    rows: Value,
-    columns: Value,
-) -> None:
-    """``target[i, j] = source[j, i]``: i < rows, j < columns; pitches are bytes of a line."""
+@dataclass(frozen=True)
+class Lines:
+    """A matrix: the address of its first element and the bytes from line to line."""
+
+    start: Pointer
+    pitch: Value
+
+    def at(self, line: Value, element: Value) -> Pointer:
+        return self.start + line * self.pitch + element * WIDTH
+
+
+def copy_transposed(b: Builder, source: Lines, target: Lines, rows: Value, columns: Value) -> None:
+    """``target[i, j] = source[j, i]``: i < rows, j < columns."""
     full_rows, full_columns = rows & -BLOCK, columns & -BLOCK
     with b.loop(0, full_rows, BLOCK) as i:
         with b.loop(0, full_columns, BLOCK) as j:
-            start = source + j * source_pitch + i * WIDTH
-            block = [start.load("i32", source_pitch * r, BLOCK) for r in range(BLOCK)]
-            out = target + i * target_pitch + j * WIDTH
+            start = source.at(j, i)
+            block = [start.load("i32", source.pitch * r, BLOCK) for r in range(BLOCK)]
+            out = target.at(i, j)
             for r, row in enumerate(transpose_block(block)):
-                out.store(row, target_pitch * r)
-        _copy_elements(b, source, source_pitch, target, target_pitch, (i, i + BLOCK), (full_columns, columns))
-    zero = b.i64(0)
-    _copy_elements(b, source, source_pitch, target, target_pitch, (full_rows, rows), (zero, columns))
+                out.store(row, target.pitch * r)
+        _copy_elements(b, source, target, (i, i + BLOCK), (full_columns, columns))
+    _copy_elements(b, source, target, (full_rows, rows), (b.i64(0), columns))
 
 
 def _copy_elements(
     b: Builder,
-    source: Pointer,
-    source_pitch: Value,
-    target: Pointer,
-    target_pitch: Value,
+    source: Lines,
+    target: Lines,
     rows: tuple[Value, Value],
     columns: tuple[Value, Value],
 ) -> None:
     with b.loop(*rows) as i, b.loop(*columns) as j:
-        scalar = source.load("i32", j * source_pitch + i * WIDTH, 0)
-        target.store(scalar, i * target_pitch + j * WIDTH)
+        target.at(i, j).store(source.at(j, i).load("i32", 0, 0))

@@ -29,7 +29,10 @@ PARAMETERS = (
 
 @dataclass(frozen=True)
 class WindowDims:
-    """A window over [batch, height, width, channels]; padding at the end follows from the output."""
+    """A window over [batch, height, width, channels].
+
+    Padding at the end follows from the size of the output.
+    """
 
     batch: int
     height: int

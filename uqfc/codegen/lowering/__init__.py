@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from uqfc.codegen.lowering import elementwise, integer_layers
+from uqfc.codegen.lowering import elementwise, float_layers, integer_layers, tensor_ops
 from uqfc.codegen.lowering.registry import LOWERINGS, Choice, choose, lowering
 
-FAMILIES = (elementwise, integer_layers)
+FAMILIES = (elementwise, float_layers, integer_layers, tensor_ops)
 """Modules whose import registers lowerings."""
 
 __all__ = ["FAMILIES", "LOWERINGS", "Choice", "choose", "lowering"]

@@ -26,11 +26,12 @@ from uqfc.codegen.kernels import (
     gemm_spec,
 )
 from uqfc.codegen.kernels.epilogue import Output
+from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import Choice, lowering, no_kernel, operand_index
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.qkernel import LaunchOp, Packing
 from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp
-from uqfc.dialects.tensors import element_of, i8, i16, int_tuple, shape_of, ui4
+from uqfc.dialects.tensors import element_of, i8, i16, shape_of, ui4
 from uqfc.packing import I32, U8, Storage
 
 OUTPUTS: dict[object, Output] = {f32: "f32", i32: "i32"}
@@ -88,28 +89,6 @@ def scalars_of(op: IntegerLayerOp) -> Scalars:
         residual_multiplier=e.residual_multiplier,
         reciprocal=e.reciprocal,
         pad_value=op.x_zero_point.value.data,
-    )
-
-
-def conv_dims(op: QConv2dOp) -> ConvDims:
-    batch, height, width, channels = shape_of(op.x)
-    out_channels, kernel_height, kernel_width, _ = shape_of(op.weight)
-    _, out_height, out_width, _ = shape_of(op.result)
-    strides, dilations = int_tuple(op.strides), int_tuple(op.dilations)
-    padding = int_tuple(op.padding)
-    return ConvDims(
-        batch,
-        height,
-        width,
-        channels,
-        out_height,
-        out_width,
-        out_channels,
-        (kernel_height, kernel_width),
-        (strides[0], strides[1]),
-        (dilations[0], dilations[1]),
-        (padding[0], padding[1]),
-        op.groups.value.data,
     )
 
 

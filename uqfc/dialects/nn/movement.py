@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, StringAttr, i1, i32, i64
+from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, StringAttr, i1, i32, i64
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, traits_def, var_operand_def
 from xdsl.traits import Pure
@@ -161,7 +161,7 @@ class PadOp(TensorOp):
     low = prop_def(DenseArrayBase)
     high = prop_def(DenseArrayBase)
     mode = prop_def(StringAttr)
-    value = prop_def(Attribute)
+    value = prop_def(FloatAttr)
     traits = traits_def(Pure())
     assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
 

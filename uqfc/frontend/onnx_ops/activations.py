@@ -12,7 +12,16 @@ from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node, as_float
 from uqfc.frontend.onnx_ops.registry import MICROSOFT, converter
-from uqfc.frontend.values import Unsupported, Value, constant, dims, kind, known, rank, scalar
+from uqfc.frontend.values import (
+    UnsupportedUseError,
+    Value,
+    constant,
+    dims,
+    kind,
+    known,
+    rank,
+    scalar,
+)
 
 PLAIN = {
     "Ceil": "ceil",
@@ -50,14 +59,14 @@ FLOAT_MAX = float(np.finfo(np.float32).max)
 
 def plain(name: str) -> Callable[[Node, Builder], Value]:
     def convert(node: Node, b: Builder) -> Value:
-        return b.unary(name, *node.floats_in(0))
+        return b.unary(name, node.float_in(0))
 
     return convert
 
 
 def one_alpha(name: str, default: float) -> Callable[[Node, Builder], Value]:
     def convert(node: Node, b: Builder) -> Value:
-        return b.unary(name, *node.floats_in(0), node.real("alpha", default))
+        return b.unary(name, node.float_in(0), node.real("alpha", default))
 
     return convert
 
@@ -101,14 +110,14 @@ def sign(node: Node, b: Builder) -> Value:
 @converter("HardSigmoid")
 def hard_sigmoid(node: Node, b: Builder) -> Value:
     alpha, beta = node.real("alpha", 0.2), node.real("beta", 0.5)
-    return b.unary("hard_sigmoid", *node.floats_in(0), alpha, beta)
+    return b.unary("hard_sigmoid", node.float_in(0), alpha, beta)
 
 
 @converter("Selu")
 def selu(node: Node, b: Builder) -> Value:
     """``gamma * elu(x, alpha)``; with the usual parameters one function."""
     alpha, gamma = node.real("alpha", SELU_ALPHA), node.real("gamma", SELU_GAMMA)
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     if abs(alpha - SELU_ALPHA) < 1e-6 and abs(gamma - SELU_GAMMA) < 1e-6:
         return b.unary("selu", x)
     return b.mul(b.unary("elu", x, alpha), constant(gamma))
@@ -118,7 +127,7 @@ def selu(node: Node, b: Builder) -> Value:
 @converter("Gelu", domain=MICROSOFT)
 def gelu(node: Node, b: Builder) -> Value:
     tanh = node.choice("approximate", "none", ("none", "tanh")) == "tanh"
-    return b.unary("gelu_tanh" if tanh else "gelu", *node.floats_in(0))
+    return b.unary("gelu_tanh" if tanh else "gelu", node.float_in(0))
 
 
 @converter("BiasGelu", domain=MICROSOFT)
@@ -128,18 +137,18 @@ def bias_gelu(node: Node, b: Builder) -> Value:
 
 @converter("FastGelu", domain=MICROSOFT)
 def fast_gelu(node: Node, b: Builder) -> Value:
-    x = b.add(*node.floats_in(0, 1)) if node.has(1) else node.floats_in(0)[0]
+    x = b.add(*node.floats_in(0, 1)) if node.has(1) else node.float_in(0)
     return b.unary("gelu_tanh", x)
 
 
 @converter("QuickGelu", domain=MICROSOFT)
 def quick_gelu(node: Node, b: Builder) -> Value:
-    return swish_of(b, node.floats_in(0)[0], node.real("alpha", 1.702))
+    return swish_of(b, node.float_in(0), node.real("alpha", 1.702))
 
 
 @converter("Swish")
 def swish(node: Node, b: Builder) -> Value:
-    return swish_of(b, node.floats_in(0)[0], node.real("alpha", 1.0))
+    return swish_of(b, node.float_in(0), node.real("alpha", 1.0))
 
 
 def swish_of(b: Builder, x: Value, alpha: float) -> Value:
@@ -200,7 +209,7 @@ def constant_clip(b: Builder, x: Value, low: float, high: float) -> Value:
 @converter("Shrink")
 def shrink(node: Node, b: Builder) -> Value:
     """``x + bias`` below ``-lambd``, ``x - bias`` above ``lambd``, else 0."""
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     bias, limit = constant(node.real("bias", 0.0)), node.real("lambd", 0.5)
     above = b.select(b.compare("gt", x, constant(limit)), b.sub(x, bias), constant(0.0))
     return b.select(b.compare("lt", x, constant(-limit)), b.add(x, bias), above)
@@ -213,7 +222,7 @@ def dropout(node: Node, b: Builder) -> list[Value]:
     ratio = node.optional_array(1, "ratio")
     training = node.optional_array(2, "training_mode")
     if training is not None and bool(training) and (ratio is None or float(ratio) != 0):
-        raise Unsupported("training_mode is on")
+        raise UnsupportedUseError("training_mode is on")
     x = node.input(0)
     return [x, constant(np.ones(dims(x), np.bool_))] if any(node.used[1:]) else [x]
 

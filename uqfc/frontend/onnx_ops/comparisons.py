@@ -12,7 +12,7 @@ from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops.registry import converter
-from uqfc.frontend.values import Unsupported, Value, constant, kind
+from uqfc.frontend.values import UnsupportedUseError, Value, constant, kind
 
 PREDICATES = {
     "Equal": "eq",
@@ -60,17 +60,17 @@ def where(node: Node, b: Builder) -> Value:
 
 @converter("IsNaN")
 def is_nan(node: Node, b: Builder) -> Value:
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     return b.compare("ne", x, x)
 
 
 @converter("IsInf")
 def is_inf(node: Node, b: Builder) -> Value:
     """Infinities of the signs that ``detect_negative`` and ``detect_positive`` ask for."""
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     negative, positive = node.flag("detect_negative", True), node.flag("detect_positive", True)
     if not (negative or positive):
-        raise Unsupported("at least one sign must be detected")
+        raise UnsupportedUseError("at least one sign must be detected")
     if negative and positive:
         return b.compare("eq", b.unary("abs", x), constant(np.inf))
     return b.compare("eq", x, constant(np.inf if positive else -np.inf))

@@ -14,7 +14,7 @@ from uqfc.frontend.values import Value, dims, rank
 @converter("Conv")
 def conv(node: Node, b: Builder) -> Value:
     x, weight = node.floats_in(0, 1)
-    bias = node.floats_in(2)[0] if node.has(2) else None
+    bias = node.float_in(2) if node.has(2) else None
     return convolve(node, b, x, weight, bias)
 
 

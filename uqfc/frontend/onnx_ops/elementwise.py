@@ -11,7 +11,7 @@ from uqfc.dialects import nn
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node, as_float
 from uqfc.frontend.onnx_ops.registry import converter
-from uqfc.frontend.values import Unsupported, Value, constant, kind, known, rank
+from uqfc.frontend.values import UnsupportedUseError, Value, constant, kind, known, rank
 
 BINARY: dict[str, type[nn.BinaryOp]] = {
     "Add": nn.AddOp,
@@ -64,7 +64,9 @@ def power(node: Node, b: Builder) -> Value:
     if number == 2.0:
         return b.mul(x, x)
     if kind(x) != f32:
-        raise Unsupported(f"base has elements {kind(x)}: only squares of integers are supported")
+        raise UnsupportedUseError(
+            f"base has elements {kind(x)}: only squares of integers are supported"
+        )
     if number == 0.5:
         return b.unary("sqrt", x)
     return b.binary(nn.PowOp, x, b.cast(exponent, f32))
@@ -75,7 +77,7 @@ def mod(node: Node, b: Builder) -> Value:
     """``fmod`` 1: the sign of the dividend; 0 (integers): that of the divisor."""
     x, y = node.input(0), node.input(1)
     if kind(x) == f32:
-        raise Unsupported("floats are not supported")
+        raise UnsupportedUseError("floats are not supported")
     remainder = b.sub(x, b.mul(b.div(x, y), y))
     if node.flag("fmod"):
         return remainder

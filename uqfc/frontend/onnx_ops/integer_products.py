@@ -15,7 +15,16 @@ from uqfc.frontend.node import Node, as_float
 from uqfc.frontend.onnx_ops.convolution import conv_window
 from uqfc.frontend.onnx_ops.registry import converter
 from uqfc.frontend.onnx_ops.windows import as_images, as_tensor
-from uqfc.frontend.values import Constant, Unsupported, Value, constant, dims, kind, known, rank
+from uqfc.frontend.values import (
+    Constant,
+    UnsupportedUseError,
+    Value,
+    constant,
+    dims,
+    kind,
+    known,
+    rank,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ def activations(node: Node, b: Builder, index: int, zero_point: int) -> Activati
     if zeros is None:
         return Activations(x, offset, None)
     if np.prod(dims(zeros)) != 1:
-        raise Unsupported("a zero point per row")
+        raise UnsupportedUseError("a zero point per row")
     array = known(zeros)
     if array is not None:
         return Activations(x, int(as_float(array)) + offset, None)
@@ -71,7 +80,7 @@ def matmul_integer(node: Node, b: Builder) -> Value:
     """A constant right side makes an integer linear layer; a dynamic zero point is subtracted."""
     x, y = activations(node, b, 0, 2), node.input(1)
     if min(rank(x.value), rank(y)) < 2:
-        raise Unsupported("a side of rank 1")
+        raise UnsupportedUseError("a side of rank 1")
     if not isinstance(y, Constant) or rank(y) != 2:
         return dynamic_product(node, b, x)
     weight = b.transpose(y, (1, 0))
@@ -79,9 +88,7 @@ def matmul_integer(node: Node, b: Builder) -> Value:
         raise ModelError(f"B has elements {kind(y)}, expected int8 or uint8")
     zeros = channel_zero_points(node, 3, dims(weight)[0])
     operands = [b.ssa(v) for v in integer_operands(b, x, weight, zeros)]
-    op = QLinearOp(
-        operands, None, x_zero_point=x.zero_point, epilogue=Epilogue(), element=i32
-    )
+    op = QLinearOp(operands, None, x_zero_point=x.zero_point, epilogue=Epilogue(), element=i32)
     total = b.emit(op)
     if x.dynamic is None:
         return total
@@ -93,35 +100,46 @@ def dynamic_product(node: Node, b: Builder, x: Activations) -> Value:
     """Both sides are known only at run time."""
     y = activations(node, b, 1, 3)
     if x.dynamic is not None or y.dynamic is not None:
-        raise Unsupported("zero points must be constants where both sides are dynamic")
+        raise UnsupportedUseError("zero points must be constants where both sides are dynamic")
     op = QMatmulOp(b.ssa(x.value), b.ssa(y.value), x.zero_point, y.zero_point)
     return b.emit(op)
 
 
 @converter("ConvInteger")
 def conv_integer(node: Node, b: Builder) -> Value:
-    """The padding is the zero point of x."""
+    """The padding is the zero point of x.
+
+    With one that only the run knows, ``sum((x - z) * w)`` over what is inside the image is
+    ``sum(x * w) - z * sum(1 * w)`` with a padding of 0.
+    """
     x, weight = activations(node, b, 0, 2), node.input(1)
-    if x.dynamic is not None:
-        raise Unsupported("the zero point of x must be a constant")
     if not isinstance(weight, Constant) or weight.element not in (i8, ui8):
-        raise Unsupported("the weight must be a constant of int8 or uint8")
+        raise UnsupportedUseError("the weight must be a constant of int8 or uint8")
     window = conv_window(node, x.value, weight)
-    spatial = rank(x.value) - 2
+    groups = node.integer("group", 1)
     kernels = as_images(b, weight)
     if not isinstance(kernels, Constant):
         raise ModelError("the weight is not a tensor of integers")
     zeros = channel_zero_points(node, 3, dims(weight)[0])
-    images = Activations(as_images(b, x.value), x.zero_point, None)
-    op = QConv2dOp(
-        [b.ssa(v) for v in integer_operands(b, images, kernels, zeros)],
-        None,
-        strides=window.strides,
-        padding=window.padding,
-        dilations=window.dilations,
-        groups=node.integer("group", 1),
-        x_zero_point=x.zero_point,
-        epilogue=Epilogue(),
-        element=i32,
-    )
-    return as_tensor(b, b.emit(op), spatial)
+
+    def total(images: Value, zero_point: int) -> Value:
+        activations = Activations(images, zero_point, None)
+        op = QConv2dOp(
+            [b.ssa(v) for v in integer_operands(b, activations, kernels, zeros)],
+            None,
+            strides=window.strides,
+            padding=window.padding,
+            dilations=window.dilations,
+            groups=groups,
+            x_zero_point=zero_point,
+            epilogue=Epilogue(),
+            element=i32,
+        )
+        return b.emit(op)
+
+    images = as_images(b, x.value)
+    result = total(images, x.zero_point)
+    if x.dynamic is not None:
+        ones = constant(np.ones((1, *dims(images)[1:]), np.uint8))
+        result = b.sub(result, b.mul(x.dynamic, total(ones, 0)))
+    return as_tensor(b, result, rank(x.value) - 2)

@@ -38,13 +38,11 @@ class Axis:
             case "asymmetric":
                 return i / self.scale
             case "align_corners":
-                if self.length == 1:
-                    return np.zeros(1)
-                return i * (self.size - 1) / (self.length - 1)
+                return i * (self.size - 1) / (self.size * self.scale - 1) if i.size > 1 else i
             case "tf_half_pixel_for_nn":
                 return (i + 0.5) / self.scale
             case "pytorch_half_pixel":
-                return (i + 0.5) / self.scale - 0.5 if self.length > 1 else np.full(1, -0.5)
+                return (i + 0.5) / self.scale - 0.5 if i.size > 1 else i
             case "half_pixel_symmetric":
                 adjustment = self.length / (self.size * self.scale)
                 centre = self.size / 2

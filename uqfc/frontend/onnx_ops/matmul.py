@@ -46,7 +46,7 @@ def linear(b: Builder, x: Value, weight: Value, bias: Value | None) -> Value:
 def gemm(node: Node, b: Builder) -> Value:
     """``alpha * A @ B + beta * C``; factors other than 1 stay multiplications of their own."""
     x, y = node.floats_in(0, 1)
-    c = node.floats_in(2)[0] if node.has(2) else None
+    c = node.float_in(2) if node.has(2) else None
     return general_multiply(node, b, x, y, c)
 
 

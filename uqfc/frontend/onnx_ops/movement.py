@@ -10,7 +10,7 @@ from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node, as_float
 from uqfc.frontend.onnx_ops.registry import converter
-from uqfc.frontend.values import Unsupported, Value, dims, kind, rank, wrap_axes, wrap_axis
+from uqfc.frontend.values import UnsupportedUseError, Value, dims, kind, rank, wrap_axes, wrap_axis
 
 
 @converter("Reshape", moves=True)
@@ -59,7 +59,8 @@ def squeeze(node: Node, b: Builder) -> Value:
     x = node.input(0)
     given = node.axes("axes", 1)
     shape = dims(x)
-    axes = [i for i, d in enumerate(shape) if d == 1] if given is None else wrap_axes(given, rank(x))
+    ones = [i for i, d in enumerate(shape) if d == 1]
+    axes = ones if given is None else wrap_axes(given, rank(x))
     for axis in axes:
         if shape[axis] != 1:
             raise ModelError(f"axis {axis} of {list(shape)} is not 1")
@@ -183,10 +184,10 @@ def space_to_depth(node: Node, b: Builder) -> Value:
 
 
 def image_shape(x: Value) -> tuple[int, int, int, int]:
-    """N, C, H, W of a tensor of rank 4; Unsupported for another rank."""
+    """N, C, H, W of a tensor of rank 4; UnsupportedUseError for another rank."""
     shape = dims(x)
     if len(shape) != 4:
-        raise Unsupported(f"takes rank 4, got {list(shape)}")
+        raise UnsupportedUseError(f"takes rank 4, got {list(shape)}")
     return shape[0], shape[1], shape[2], shape[3]
 
 
@@ -216,5 +217,5 @@ def pad(node: Node, b: Builder) -> Value:
     if mode in ("reflect", "wrap") and any(
         max(a, c) > m for a, c, m in zip(low, high, largest, strict=True)
     ):
-        raise Unsupported(f"pads of mode '{mode}' larger than the tensor")
+        raise UnsupportedUseError(f"pads of mode '{mode}' larger than the tensor")
     return b.pad(x, low, high, value, mode)

@@ -14,7 +14,7 @@ from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops.registry import converter
 from uqfc.frontend.onnx_ops.windows import as_images, as_tensor
-from uqfc.frontend.values import Unsupported, Value, constant, dims, known, rank, wrap_axis
+from uqfc.frontend.values import UnsupportedUseError, Value, constant, dims, known, rank, wrap_axis
 
 
 @converter("BatchNormalization")
@@ -34,9 +34,7 @@ def batch_normalization(node: Node, b: Builder) -> Value:
         x = b.mul(x, per_channel(b, constant(factor), x))
         return b.add(x, per_channel(b, constant(offset), x))
     deviation = b.unary("sqrt", b.add(variance, constant(epsilon)))
-    normal = b.div(
-        b.sub(x, per_channel(b, mean, x)), per_channel(b, deviation, x)
-    )
+    normal = b.div(b.sub(x, per_channel(b, mean, x)), per_channel(b, deviation, x))
     return b.add(b.mul(normal, per_channel(b, scale, x)), per_channel(b, bias, x))
 
 
@@ -94,13 +92,13 @@ def layer_normalization(node: Node, b: Builder) -> list[Value]:
     """One op where only the first output is used; else its parts, which are outputs too."""
     node.ignore("stash_type")
     x, scale = node.floats_in(0, 1)
-    bias = node.floats_in(2)[0] if node.has(2) else constant(0.0)
+    bias = node.float_in(2) if node.has(2) else constant(0.0)
     epsilon = node.real("epsilon", 1e-5)
     axis = wrap_axis(node.integer("axis", -1), rank(x))
     tail = dims(x)[axis:]
     if not any(node.used[1:]):
-        whole = (b.ssa(b.broadcast(fitted(b, v, tail), tail)) for v in (scale, bias))
-        return [b.emit(nn.LayerNormOp(b.ssa(x), *whole, epsilon))]
+        scale, bias = (b.broadcast(fitted(b, v, tail), tail) for v in (scale, bias))
+        return [b.emit(nn.LayerNormOp(b.ssa(x), b.ssa(scale), b.ssa(bias), epsilon))]
     axes = range(axis, rank(x))
     mean = b.reduce("mean", x, axes)
     centred = b.sub(x, mean)
@@ -116,13 +114,15 @@ def fitted(b: Builder, value: Value, tail: Sequence[int]) -> Value:
     if surplus <= 0:
         return value
     if prod(dims(value)[:surplus]) != 1:
-        raise Unsupported(f"parameters of shape {list(dims(value))} for axes of {list(tail)}")
+        raise UnsupportedUseError(
+            f"parameters of shape {list(dims(value))} for axes of {list(tail)}"
+        )
     return b.reshape(value, dims(value)[surplus:])
 
 
 @converter("LRN")
 def local_response_normalization(node: Node, b: Builder) -> Value:
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     alpha, beta = node.real("alpha", 1e-4), node.real("beta", 0.75)
     op = nn.LrnOp(
         b.ssa(as_images(b, x)), node.integer("size", 0), alpha, beta, node.real("bias", 1.0)
@@ -132,11 +132,11 @@ def local_response_normalization(node: Node, b: Builder) -> Value:
 
 @converter("LpNormalization")
 def lp_normalization(node: Node, b: Builder) -> Value:
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     axis = wrap_axis(node.integer("axis", -1), rank(x))
     order = node.integer("p", 2)
     if order not in (1, 2):
-        raise Unsupported(f"attribute 'p' is {order}, supported: 1, 2")
+        raise UnsupportedUseError(f"attribute 'p' is {order}, supported: 1, 2")
     if order == 1:
         norm = b.reduce("sum", b.unary("abs", x), [axis])
     else:

@@ -30,7 +30,7 @@ def max_pool(node: Node, b: Builder) -> Value:
 
 @converter("AveragePool")
 def average_pool(node: Node, b: Builder) -> Value:
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     images = as_images(b, x)
     return as_tensor(b, average(node, b, images, pool_window(node, x)), rank(x) - 2)
 
@@ -51,11 +51,11 @@ def average(node: Node, b: Builder, images: Value, w: Window) -> Value:
 
 @converter("GlobalAveragePool")
 def global_average_pool(node: Node, b: Builder) -> Value:
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     return b.reduce("mean", x, range(2, rank(x)))
 
 
 @converter("GlobalMaxPool")
 def global_max_pool(node: Node, b: Builder) -> Value:
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     return b.reduce("max", x, range(2, rank(x)))

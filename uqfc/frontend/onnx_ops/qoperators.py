@@ -1,4 +1,4 @@
-"""QOperator models: each op becomes dequantize → float op → quantize with the model's parameters."""
+"""QOperator models: each op becomes dequantize → float op → quantize, with its own parameters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from uqfc.frontend.onnx_ops.convolution import convolve
 from uqfc.frontend.onnx_ops.matmul import general_multiply, multiply
 from uqfc.frontend.onnx_ops.pooling import average, pool_window
 from uqfc.frontend.onnx_ops.quantization import Scheme, dequantized, quantized, storage_of
+from uqfc.frontend.onnx_ops.reductions import softmax_of
 from uqfc.frontend.onnx_ops.registry import MICROSOFT, converter
 from uqfc.frontend.onnx_ops.windows import as_images, as_tensor
-from uqfc.frontend.values import Constant, Unsupported, Value, dims, kind, rank, wrap_axis
+from uqfc.frontend.values import Constant, Value, dims, kind, rank, wrap_axis
 
 
 def scheme(node: Node, scale: int, zero_point: int, axis: int = 0) -> Scheme:
@@ -102,11 +103,8 @@ def qlinear_leaky_relu(node: Node, b: Builder) -> Value:
 
 @converter("QLinearSoftmax", domain=MICROSOFT, moves=True)
 def qlinear_softmax(node: Node, b: Builder) -> Value:
-    if node.integer("opset", 13) < 13:
-        raise Unsupported("attribute 'opset' is below 13")
-    x = operand(node, b, 0)
-    axis = wrap_axis(node.integer("axis", -1), rank(x))
-    return result(node, b, b.emit(nn.SoftmaxOp(b.ssa(x), axis)), 3)
+    version = node.integer("opset", 13)
+    return result(node, b, softmax_of(node, b, operand(node, b, 0), version), 3)
 
 
 @converter("QLinearGlobalAveragePool", domain=MICROSOFT, moves=True)

@@ -11,6 +11,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from uqfc.dialects.quant import (
     STORAGE_ELEMENTS,
+    STORAGE_RANGES,
     DcastOp,
     QcastOp,
     QuantParams,
@@ -28,7 +29,7 @@ from uqfc.frontend.tensors import type_name
 from uqfc.frontend.values import (
     Constant,
     Quantized,
-    Unsupported,
+    UnsupportedUseError,
     Value,
     dims,
     kind,
@@ -39,7 +40,7 @@ from uqfc.frontend.values import (
 from uqfc.numerics import quantize
 
 STORAGE: dict[Attribute, str] = {ui8: "u8", i8: "i8", ui4: "u4", i4: "i4", i32: "i32"}
-STORAGE_OF_ONNX = {
+STORAGE_OF_ONNX: dict[int, str] = {
     TensorProto.UINT8: "u8",
     TensorProto.INT8: "i8",
     TensorProto.UINT4: "u4",
@@ -82,7 +83,7 @@ def scheme_of(node: Node, scale: int, zero_point: int) -> Scheme:
     """From the inputs of these numbers and the attributes ``axis`` and ``block_size``."""
     scales = node.array(scale, "scale")
     if kind(node.input(scale)) != f32:
-        raise Unsupported(f"scale has elements {kind(node.input(scale))}, expected floats")
+        raise UnsupportedUseError(f"scale has elements {kind(node.input(scale))}, expected floats")
     zeros = node.optional_array(zero_point, "zero_point")
     zeros = np.zeros((), np.int32) if zeros is None else zeros
     return Scheme(scales, zeros, node.integer("axis", 1), node.integer("block_size", 0))
@@ -90,7 +91,9 @@ def scheme_of(node: Node, scale: int, zero_point: int) -> Scheme:
 
 def storage_of(element: Attribute) -> str:
     if element not in STORAGE:
-        raise Unsupported(f"quantized elements {element}: supported are 8 and 4 bits and int32")
+        raise UnsupportedUseError(
+            f"quantized elements {element}: supported are 8 and 4 bits and int32"
+        )
     return STORAGE[element]
 
 
@@ -100,20 +103,24 @@ def output_storage(node: Node) -> str:
     if node.has(2):
         element = kind(node.input(2))
         if element not in (ui8, i8, ui4, i4):
-            raise Unsupported(f"quantization to {element}: supported are 8 and 4 bits")
+            raise UnsupportedUseError(f"quantization to {element}: supported are 8 and 4 bits")
         return STORAGE[element]
     if data_type == 0:
         return "u8"
     if data_type not in STORAGE_OF_ONNX:
-        raise Unsupported(f"quantization to {type_name(data_type)}: supported are 8 and 4 bits")
-    return STORAGE_OF_ONNX[TensorProto.DataType.ValueType(data_type)]
+        raise UnsupportedUseError(
+            f"quantization to {type_name(data_type)}: supported are 8 and 4 bits"
+        )
+    return STORAGE_OF_ONNX[data_type]
 
 
 @converter("QuantizeLinear")
 @converter("QuantizeLinear", domain=MICROSOFT)
 def quantize_linear(node: Node, b: Builder) -> Value:
     node.ignore("saturate", "precision")
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
+    if known(node.input(1)) is None:
+        return quantized_at_run_time(node, b, x)
     params = scheme_of(node, 1, 2).params(output_storage(node), dims(x))
     return quantized(b, x, params)
 
@@ -130,10 +137,39 @@ def quantized(b: Builder, x: Value, params: QuantParams) -> Value:
     return result if params.axis is None else b.stored(result)
 
 
+def quantized_at_run_time(node: Node, b: Builder, x: Value) -> Value:
+    """The definition of QuantizeLinear in float ops, for one scale that only the run knows."""
+    node.ignore("axis", "block_size")
+    storage = output_storage(node)
+    if dims(node.input(1)) not in ((), (1,)) or storage not in ("u8", "i8"):
+        raise UnsupportedUseError(
+            "a scale that is not a constant must be a scalar, and elements of 8 bits"
+        )
+    element, (low, high) = STORAGE_ELEMENTS[storage], STORAGE_RANGES[storage]
+    scaled = b.unary("round", b.div(x, b.reshape(node.input(1), ())))
+    if node.has(2):
+        scaled = b.add(scaled, b.cast(b.reshape(node.input(2), ()), f32))
+    return b.cast(b.unary("clip", scaled, float(low), float(high)), element)
+
+
+def dequantized_at_run_time(node: Node, b: Builder) -> Value:
+    """``(q - zero_point) * scale`` in float ops, for one scale that only the run knows."""
+    node.ignore("axis", "block_size")
+    if dims(node.input(1)) not in ((), (1,)):
+        raise UnsupportedUseError("a scale that is not a constant must be a scalar")
+    q = node.input(0)
+    q = b.cast(b.stored(q) if isinstance(q, SSAValue) else q, f32)
+    if node.has(2):
+        q = b.sub(q, b.cast(b.reshape(node.input(2), ()), f32))
+    return b.mul(q, b.reshape(node.input(1), ()))
+
+
 @converter("DequantizeLinear", moves=True)
 @converter("DequantizeLinear", domain=MICROSOFT, moves=True)
 def dequantize_linear(node: Node, b: Builder) -> Value:
     node.ignore("output_dtype")
+    if known(node.input(1)) is None:
+        return dequantized_at_run_time(node, b)
     return dequantized(b, node.input(0), scheme_of(node, 1, 2))
 
 
@@ -166,7 +202,7 @@ def dcast(b: Builder, x: SSAValue, scheme: Scheme) -> Value:
 def dequantized_bias(x: Constant, scheme: Scheme) -> Constant:
     """``q * scale`` in float64, rounded to float32 once."""
     if scheme.zero_point.any():
-        raise Unsupported("an int32 tensor with a zero point other than 0")
+        raise UnsupportedUseError("an int32 tensor with a zero point other than 0")
     scale = scheme.scale.astype(np.float64)
     if scale.size not in (1, x.array.size):
         raise ModelError(f"{scale.size} scales for {x.array.size} values")

@@ -31,13 +31,11 @@ class Converter:
 CONVERTERS: dict[tuple[str, str], Converter] = {}
 
 
-def converter(
-    *ops: str, domain: str = "", moves: bool = False
-) -> Callable[[Convert], Convert]:
+def converter(*ops: str, domain: str = "", moves: bool = False) -> Callable[[Convert], Convert]:
     """Register a function as the converter of ``ops``.
 
-    It raises Unsupported for what the IR cannot express, ModelError or VerifyException for what is
-    inconsistent; the message needs not name the node.
+    It raises UnsupportedUseError for what the IR cannot express, ModelError or VerifyException for
+    what is inconsistent; the message needs not name the node.
     """
 
     def register(function: Convert) -> Convert:

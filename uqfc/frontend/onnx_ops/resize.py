@@ -12,13 +12,14 @@ import numpy as np
 from xdsl.dialects.builtin import f32
 
 from uqfc.dialects import nn
+from uqfc.dialects.tensors import Array
 from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops.interpolation import Axis, Sampling, nearest, taps
 from uqfc.frontend.onnx_ops.registry import converter
 from uqfc.frontend.values import (
-    Unsupported,
+    UnsupportedUseError,
     Value,
     check_size,
     constant,
@@ -115,7 +116,7 @@ def requested_sizes(node: Node, x: Value, axes: Sequence[int]) -> Sizes:
     return Sizes(lengths, scales)
 
 
-def regions(roi: np.ndarray[tuple[int, ...], np.dtype[np.float32]], axes: Sequence[int], count: int) -> list[tuple[float, float]]:
+def regions(roi: Array, axes: Sequence[int], count: int) -> list[tuple[float, float]]:
     """Start and end, as fractions, of what is cut out of every axis."""
     if roi.size != 2 * len(axes):
         raise ModelError(f"roi has {roi.size} values, expected {2 * len(axes)}")
@@ -136,7 +137,7 @@ def resample(
     shape = dims(x)
     check_size(tuple(sizes.lengths), kind(x), "the result")
     if 0 in sizes.lengths:
-        raise Unsupported(f"the result of shape {sizes.lengths} is empty")
+        raise UnsupportedUseError(f"the result of shape {sizes.lengths} is empty")
     for index, size in enumerate(shape):
         region = None if crop is None else crop[index]
         if sizes.lengths[index] == size and sizes.scales[index] == 1.0 and region in (None, (0, 1)):
@@ -151,11 +152,9 @@ def resample_axis(b: Builder, x: Value, index: int, axis: Axis, sampling: Sampli
         result = b.gather(x, constant(nearest(axis, sampling)), index)
     else:
         if kind(x) != f32:
-            raise Unsupported(f"mode '{sampling.mode}' takes floats, got {kind(x)}")
+            raise UnsupportedUseError(f"mode '{sampling.mode}' takes floats, got {kind(x)}")
         picks, weights = taps(axis, sampling)
-        op = nn.InterpolateOp(
-            b.ssa(x), b.ssa(constant(picks)), b.ssa(constant(weights)), index
-        )
+        op = nn.InterpolateOp(b.ssa(x), b.ssa(constant(picks)), b.ssa(constant(weights)), index)
         result = b.emit(op)
     outside = axis.outside(sampling)
     if not outside.any():

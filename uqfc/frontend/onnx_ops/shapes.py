@@ -6,14 +6,24 @@ from math import ceil
 
 import numpy as np
 from xdsl.dialects.builtin import f32
+from xdsl.ir import Attribute
 
-from uqfc.dialects.tensors import Array, numpy_dtype
+from uqfc.dialects.tensors import Array, i4, numpy_dtype, ui4
 from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node, as_float
 from uqfc.frontend.onnx_ops.registry import converter
 from uqfc.frontend.tensors import element_of_onnx, read_tensor
-from uqfc.frontend.values import Constant, Value, check_size, constant, dims, kind, rank
+from uqfc.frontend.values import (
+    Constant,
+    UnsupportedUseError,
+    Value,
+    check_size,
+    constant,
+    dims,
+    kind,
+    rank,
+)
 
 
 @converter("Constant")
@@ -79,14 +89,19 @@ def eye_like(node: Node, b: Builder) -> Value:
 
 @converter("Cast")
 def cast(node: Node, b: Builder) -> Value:
-    node.ignore("saturate", "round_mode")
-    return b.cast(node.input(0), element_of_onnx(node.integer("to", 0)))
+    return converted(node, b, element_of_onnx(node.integer("to", 0)))
 
 
 @converter("CastLike")
 def cast_like(node: Node, b: Builder) -> Value:
+    return converted(node, b, kind(node.input(1)))
+
+
+def converted(node: Node, b: Builder, element: Attribute) -> Value:
     node.ignore("saturate", "round_mode")
-    return b.cast(node.input(0), kind(node.input(1)))
+    if element in (i4, ui4):
+        raise UnsupportedUseError("casts to four-bit elements are not supported")
+    return b.cast(node.input(0), element)
 
 
 @converter("Trilu")

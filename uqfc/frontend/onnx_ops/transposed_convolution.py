@@ -12,15 +12,15 @@ from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops.registry import converter
 from uqfc.frontend.onnx_ops.windows import AUTO_PAD, as_images, as_tensor, per_axis, widen
-from uqfc.frontend.values import Unsupported, Value, constant, dims, rank
+from uqfc.frontend.values import UnsupportedUseError, Value, constant, dims, rank
 
 
 @converter("ConvTranspose")
 def conv_transpose(node: Node, b: Builder) -> Value:
     """Output length is ``stride * (n - 1) + span + output_padding - pads``."""
-    (x,) = node.floats_in(0)
+    x = node.float_in(0)
     weight = node.array(1, "W")
-    bias = node.floats_in(2)[0] if node.has(2) else None
+    bias = node.float_in(2) if node.has(2) else None
     groups = node.integer("group", 1)
     kernel = weight.shape[2:]
     spatial = len(kernel)
@@ -78,7 +78,7 @@ def cropping(
         smaller, larger = [t // 2 for t in totals], [t - t // 2 for t in totals]
         low, high = (larger, smaller) if mode != "SAME_UPPER" else (smaller, larger)
     if min(low) < 0:
-        raise Unsupported("an output that starts before the first pixel's")
+        raise UnsupportedUseError("an output that starts before the first pixel's")
     return list(low), [h - e for h, e in zip(high, extra, strict=True)]
 
 
@@ -100,6 +100,6 @@ def resized_edges(b: Builder, x: Value, edges: Sequence[tuple[int, int]]) -> Val
     starts = [max(-low, 0) for low, _ in edges]
     shape = [n + min(a, 0) + min(z, 0) for n, (a, z) in zip(dims(x), edges, strict=True)]
     if min(shape) < 1:
-        raise Unsupported("pads that cut everything")
+        raise UnsupportedUseError("pads that cut everything")
     cut = b.slice(x, starts, shape, [1] * len(shape))
     return b.pad(cut, [max(a, 0) for a, _ in edges], [max(z, 0) for _, z in edges])

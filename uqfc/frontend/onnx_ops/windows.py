@@ -12,7 +12,7 @@ from uqfc.dialects.tensors import Shape
 from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node
-from uqfc.frontend.values import Unsupported, Value, dims
+from uqfc.frontend.values import UnsupportedUseError, Value, dims
 
 TO_NHWC = (0, 2, 3, 1)
 TO_NCHW = (0, 3, 1, 2)
@@ -38,10 +38,12 @@ class Window:
 
 
 def as_images(b: Builder, x: Value, permutation: Sequence[int] = TO_NHWC) -> Value:
-    """[N, C, L] or [N, C, H, W] as NHWC; Unsupported for other ranks."""
+    """[N, C, L] or [N, C, H, W] as NHWC; UnsupportedUseError for other ranks."""
     shape = dims(x)
     if len(shape) not in (3, 4):
-        raise Unsupported(f"{len(shape) - 2} spatial dimensions: only 1 and 2 are supported")
+        raise UnsupportedUseError(
+            f"{len(shape) - 2} spatial dimensions: only 1 and 2 are supported"
+        )
     if len(shape) == 3:
         x = b.reshape(x, (shape[0], shape[1], 1, shape[2]))
     return b.transpose(x, permutation)
@@ -102,7 +104,7 @@ def padding_of(
         return [0] * spatial, [0] * spatial
     if mode == "NOTSET":
         if min(pads) < 0:
-            raise Unsupported(f"attribute 'pads' is {pads}, supported: values >= 0")
+            raise UnsupportedUseError(f"attribute 'pads' is {pads}, supported: values >= 0")
         return pads[:spatial], pads[spatial:]
     totals = [
         max((-(-n // step) - 1) * step + span - n, 0)
