@@ -47,7 +47,8 @@ class Blob:
         return offset
 
     def bytes(self) -> bytes:
-        return b"".join(self._parts)
+        """All constants, and 64 bytes that kernels may read past the last one."""
+        return b"".join([*self._parts, bytes(ALIGNMENT)])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from xdsl.dialects.builtin import (
     DenseArrayBase,
-    DenseIntOrFPElementsAttr,
     FloatAttr,
     IntegerAttr,
     f32,
@@ -23,6 +22,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Data, Dialect, Operation, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
+    IRDLOperation,
     ParsePropInAttrDict,
     irdl_attr_definition,
     irdl_op_definition,
@@ -38,12 +38,10 @@ from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import FnAttr, TensorOp, format_float
 from uqfc.dialects.nn.layers import check_residual, conv2d_shape, linear_shape, matmul_shape
-from uqfc.dialects.nn.reductions import Pool2dOp
+from uqfc.dialects.nn.reductions import Pool2dOp, PoolWindow, pool_shape
 from uqfc.dialects.tensors import (
     AnyTensor,
-    Array,
     broadcast_shapes,
-    dense,
     element_of,
     i4,
     i8,
@@ -439,40 +437,50 @@ class QAvgPool2dOp(Pool2dOp):
     """
 
     name = "qnn.avg_pool2d"
-    multipliers = prop_def(DenseIntOrFPElementsAttr)
+    x = operand_def()
+    multipliers = operand_def()
     x_zero_point = prop_def(IntegerAttr)
     zero_point = prop_def(IntegerAttr)
     qmin = prop_def(IntegerAttr)
     qmax = prop_def(IntegerAttr)
+    assembly_format = (
+        "$x `,` $multipliers attr-dict `:` type($x) `,` type($multipliers) `->` type($result)"
+    )
 
     def __init__(
         self,
         x: SSAValue | Operation,
-        kernel: Sequence[int],
-        strides: Sequence[int],
-        padding: Sequence[int],
-        dilations: Sequence[int],
+        multipliers: SSAValue | Operation,
+        window: PoolWindow,
         *,
-        multipliers: Array,
         x_zero_point: int,
         zero_point: int,
         qmin: int = 0,
         qmax: int = 255,
     ) -> None:
-        super().__init__(x, kernel, strides, padding, dilations)
-        self.properties.update(
-            multipliers=dense(multipliers),
-            x_zero_point=integer(x_zero_point),
-            zero_point=integer(zero_point),
-            qmin=integer(qmin),
-            qmax=integer(qmax),
+        shape = pool_shape(shape_of(x), *window)
+        numbers = {
+            "x_zero_point": x_zero_point,
+            "zero_point": zero_point,
+            "qmin": qmin,
+            "qmax": qmax,
+        }
+        names = ("kernel", "strides", "padding", "dilations")
+        IRDLOperation.__init__(
+            self,
+            operands=[x, multipliers],
+            properties={
+                **{k: ints(v) for k, v in zip(names, window, strict=True)},
+                **{k: integer(v) for k, v in numbers.items()},
+            },
+            result_types=[tensor_type(shape, ui8)],
         )
 
     def infer_type(self) -> AnyTensor:
         if element_of(self.x) != ui8:
             raise VerifyException("qnn.avg_pool2d takes ui8")
         kernel = int_tuple(self.kernel)
-        if len(self.multipliers) not in (1, kernel[0] * kernel[1]):
+        if shape_of(self.multipliers) not in ((1,), (kernel[0] * kernel[1],)):
             raise VerifyException("qnn.avg_pool2d: one multiplier, or one per count of elements")
         return super().infer_type()
 

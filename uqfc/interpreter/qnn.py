@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import f32, i32
 
 from uqfc import numerics
 from uqfc.dialects import qnn
-from uqfc.dialects.tensors import Array, dense_array, element_of, int_tuple
+from uqfc.dialects.tensors import Array, element_of, int_tuple
 from uqfc.interpreter.products import Window, conv2d_patches, integer_conv2d, integer_linear
 from uqfc.interpreter.registry import meaning
 from uqfc.numerics import F32, I32, NUMPY
@@ -141,7 +141,7 @@ def mul(op: qnn.QMulOp, lhs: Array, rhs: Array) -> Array:
 
 
 @meaning(qnn.QAvgPool2dOp)
-def avg_pool2d(op: qnn.QAvgPool2dOp, x: Array) -> Array:
+def avg_pool2d(op: qnn.QAvgPool2dOp, x: Array, multipliers: F32) -> Array:
     window = Window(int_tuple(op.strides), int_tuple(op.padding), int_tuple(op.dilations))
     kernel = int_tuple(op.kernel)
     zero = op.x_zero_point.value.data
@@ -149,7 +149,6 @@ def avg_pool2d(op: qnn.QAvgPool2dOp, x: Array) -> Array:
     total = taps.sum(axis=(3, 4), dtype=np.int64).astype(np.int32)
     inside = conv2d_patches(np.ones((1, *x.shape[1:3], 1), np.int32), kernel, window)
     count = inside.sum(axis=(3, 4))
-    multipliers = dense_array(op.multipliers)
     chosen = multipliers[0] if multipliers.size == 1 else multipliers[np.maximum(count, 1) - 1]
     return numerics.requantize(
         total, chosen, op.zero_point.value.data, op.qmin.value.data, op.qmax.value.data

@@ -18,7 +18,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from llvmlite import ir
 
@@ -140,7 +140,7 @@ def insert_lane(vector: Value, lane: int, scalar: Value) -> Value:
 
 
 def undefined(b: Builder, element: str, lanes: int) -> Value:
-    nothing: Any = ir.Undefined
+    nothing: Any = cast("Any", ir).Undefined
     return Value(b, ir.Constant(llvm_type(element, lanes), nothing))
 
 

@@ -25,7 +25,7 @@ from uqfc.codegen.lowering.registry import Choice, lowering, operand_index
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
-from uqfc.dialects.tensors import dense_array, element_count, int_tuple, shape_of
+from uqfc.dialects.tensors import element_count, int_tuple, shape_of
 
 
 def tensor_choice(kernel: TensorKernel, operands: Sequence[SSAValue]) -> Choice:
@@ -128,13 +128,13 @@ def quantized_avg_pool(launch: LaunchOp, op: qnn.QAvgPool2dOp, isa: Isa) -> Choi
     kernel = QuantizedAvgPoolKernel(
         isa,
         window_dims(op),
-        dense_array(op.multipliers).size,
+        element_count(shape_of(op.multipliers)),
         op.x_zero_point.value.data,
         op.zero_point.value.data,
         op.qmin.value.data,
         op.qmax.value.data,
     )
-    return tensor_choice(kernel, [op.x, op.multipliers])
+    return tensor_choice(kernel, op.operands)
 
 
 @lowering(nn.ReduceOp)

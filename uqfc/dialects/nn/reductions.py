@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from xdsl.dialects.builtin import BoolAttr, DenseArrayBase, FloatAttr, IntegerAttr, StringAttr, f32
 from xdsl.ir import Operation, SSAValue
@@ -26,6 +27,10 @@ from uqfc.dialects.tensors import (
     type_of,
     window_shape,
 )
+
+
+PoolWindow: TypeAlias = tuple[Shape, Shape, Shape, Shape]
+"""Kernel, strides, padding (top, left, bottom, right) and dilations."""
 
 
 class Pool2dOp(TensorOp, ABC):

@@ -8,6 +8,7 @@ import numpy as np
 from xdsl.ir import Operation
 
 from uqfc.dialects import nn
+from uqfc.dialects.nn.reductions import PoolWindow
 from uqfc.dialects.qnn import LookupOp, QAddOp, QAvgPool2dOp, QBinaryOp, QMulOp
 from uqfc.dialects.tensors import int_tuple, real, shape_of, tensor_type, ui8
 from uqfc.elementary import UNARY
@@ -26,9 +27,9 @@ def integer_form(op: Operation, inputs: Sequence[Quantized], target: Affine) -> 
         case nn.UnaryOp():
             return list(table(inputs[0], target, op.fn.data))
         case nn.AvgPool2dOp():
-            return [average(op, inputs[0], target)]
+            return average(op, inputs[0], target)
         case nn.ReduceOp():
-            return [spatial_mean(op, inputs[0], target)]
+            return spatial_mean(op, inputs[0], target)
         case nn.ConcatOp():
             return concatenation(op, inputs, target)
         case _:
@@ -67,41 +68,34 @@ def table(x: Quantized, target: Affine, function: Activation | None) -> tuple[Op
     return constant, LookupOp(x.value, constant)
 
 
-def average(op: nn.AvgPool2dOp, x: Quantized, target: Affine) -> QAvgPool2dOp:
-    kernel, padding = int_tuple(op.kernel), int_tuple(op.padding)
+def average(op: nn.AvgPool2dOp, x: Quantized, target: Affine) -> Ops:
+    window = tuple(int_tuple(a) for a in (op.kernel, op.strides, op.padding, op.dilations))
+    kernel, strides, padding, dilations = window
     size = kernel[0] * kernel[1]
     one_count = op.count_include_pad.value.data or not any(padding)
     counts = np.array([size] if one_count else np.arange(1, size + 1), np.float64)
-    return pooled(x, target, kernel, int_tuple(op.strides), padding, int_tuple(op.dilations), counts)
+    return pooled(x, target, (kernel, strides, padding, dilations), counts)
 
 
-def spatial_mean(op: nn.ReduceOp, x: Quantized, target: Affine) -> QAvgPool2dOp:
+def spatial_mean(op: nn.ReduceOp, x: Quantized, target: Affine) -> Ops:
     _, height, width, _ = shape_of(op.x)
-    counts = np.array([height * width], np.float64)
-    return pooled(x, target, (height, width), (1, 1), (0, 0, 0, 0), (1, 1), counts)
+    window = ((height, width), (1, 1), (0, 0, 0, 0), (1, 1))
+    return pooled(x, target, window, np.array([height * width], np.float64))
 
 
-def pooled(
-    x: Quantized,
-    target: Affine,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[int],
-    dilations: Sequence[int],
-    counts: F64,
-) -> QAvgPool2dOp:
-    return QAvgPool2dOp(
+def pooled(x: Quantized, target: Affine, window: PoolWindow, counts: F64) -> Ops:
+    """The mean over a window; ``counts`` are the divisors."""
+    factors = nn.ConstantOp(multiplier(x.affine.scale, 1.0 / counts, over=target.scale))
+    pool = QAvgPool2dOp(
         x.value,
-        kernel,
-        strides,
-        padding,
-        dilations,
-        multipliers=multiplier(x.affine.scale, 1.0 / counts, over=target.scale),
+        factors,
+        window,
         x_zero_point=x.affine.zero_point,
         zero_point=target.zero_point,
         qmin=target.qmin,
         qmax=target.qmax,
     )
+    return [factors, pool]
 
 
 def concatenation(op: nn.ConcatOp, inputs: Sequence[Quantized], target: Affine) -> Ops:
