@@ -2,7 +2,9 @@
 
 The argument reductions are Cody and Waite's; the polynomials are minimax fits (Lawson's weighted
 least squares in double precision, coefficients rounded to float32 one by one). The errors given
-are the largest that were measured over float32, in units in the last place (ulp).
+are the largest that were measured over float32, in units in the last place (ulp) of the result.
+Where a product has a denormal factor (SiLU and Mish below -80) it is the absolute error that is
+small, less than 2**-142.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ def exponential_minus_one_core(r: Vec) -> Vec:
 
 
 def exp(xp: Arithmetic, v: Vec) -> Vec:
-    """0.9 ulp, denormal results included; 0 below -104, inf above 88.73."""
+    """0.95 ulp, denormal results included; 0 below -104, inf above 88.73."""
     n, e = reduce_exponential(xp, xp.minimum(xp.maximum(v, -104.0), 89.0))
     return scale_by_power(xp, e + 1.0, n)
 
@@ -115,7 +117,7 @@ def split_exponent(xp: Arithmetic, v: Vec) -> tuple[Vec, Vec]:
 
 
 def log(xp: Arithmetic, v: Vec) -> Vec:
-    """0.9 ulp; -inf at 0, NaN below."""
+    """0.8 ulp; -inf at 0, NaN below."""
     exponent, m = split_exponent(xp, v)
     f = m - 1.0
     square = f * f
@@ -133,18 +135,18 @@ def log1p_of_fraction(xp: Arithmetic, z: Vec) -> Vec:
 
 
 def sigmoid(xp: Arithmetic, v: Vec) -> Vec:
-    """1.9 ulp on both sides: ``z / (1 + z)`` or ``1 / (1 + z)`` with ``z = e**-|v|``."""
+    """2.3 ulp on both sides: ``z / (1 + z)`` or ``1 / (1 + z)`` with ``z = e**-|v|``."""
     z = exp(xp, -absolute(xp, v))
     return xp.select_less(v, 0.0, z, 1.0) / (z + 1.0)
 
 
 def silu(xp: Arithmetic, v: Vec) -> Vec:
-    """``v * sigmoid(v)``; 2.5 ulp, -0.0 at -inf."""
+    """``v * sigmoid(v)``; 3 ulp, -0.0 at -inf."""
     return xp.maximum(v, -120.0) * sigmoid(xp, v)
 
 
 def tanh(xp: Arithmetic, v: Vec) -> Vec:
-    """``-t / (2 + t)`` with ``t = e**(-2|v|) - 1``; 2 ulp."""
+    """``-t / (2 + t)`` with ``t = e**(-2|v|) - 1``; 2.6 ulp."""
     t = expm1_of_negative(xp, absolute(xp, v) * -2.0)
     return copy_sign(xp, absolute(xp, t / (t + 2.0)), v)
 
@@ -156,19 +158,19 @@ def softplus(xp: Arithmetic, v: Vec) -> Vec:
 
 
 def mish(xp: Arithmetic, v: Vec) -> Vec:
-    """``v * tanh(softplus(v)) = v * n / (n + 2)`` with ``n = e**v * (e**v + 2)``; 3 ulp."""
+    """``v * tanh(softplus(v)) = v * n / (n + 2)`` with ``n = e**v * (e**v + 2)``; 4.2 ulp."""
     e = exp(xp, xp.minimum(v, 20.0))
     n = e * (e + 2.0)
     return xp.maximum(v, -120.0) * (n / (n + 2.0))
 
 
 def elu(xp: Arithmetic, v: Vec, alpha: float) -> Vec:
-    """``alpha * (e**v - 1)`` below 0; 1.5 ulp."""
+    """``alpha * (e**v - 1)`` below 0; 2 ulp."""
     return xp.select_less(v, 0.0, expm1_of_negative(xp, v) * alpha, v)
 
 
 def celu(xp: Arithmetic, v: Vec, alpha: float) -> Vec:
-    """``alpha * (e**(v / alpha) - 1)`` below 0; alpha > 0."""
+    """``alpha * (e**(v / alpha) - 1)`` below 0 (alpha > 0); 2.1 ulp."""
     return xp.select_less(v, 0.0, expm1_of_negative(xp, v / alpha) * alpha, v)
 
 
@@ -177,6 +179,6 @@ SELU_ALPHA = 1.6732632423543772
 
 
 def selu(xp: Arithmetic, v: Vec) -> Vec:
-    """1.5 ulp."""
+    """1.8 ulp."""
     below = expm1_of_negative(xp, v) * (SELU_SCALE * SELU_ALPHA)
     return xp.select_less(v, 0.0, below, v * SELU_SCALE)

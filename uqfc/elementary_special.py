@@ -71,7 +71,7 @@ def high_part(xp: Arithmetic, v: Vec) -> Vec:
 
 
 def erf(xp: Arithmetic, v: Vec) -> Vec:
-    """1.5 ulp: an odd polynomial up to 1, then ``1 - e**p(|v|)``."""
+    """1.2 ulp: an odd polynomial up to 1, then ``1 - e**p(|v|)``."""
     near = v + v * polynomial(v * v, _ERF)
     a = absolute(xp, v)
     far = 1.0 - exp(xp, polynomial(xp.minimum(a, 4.0) - 1.0, _LOG_ERFC))
@@ -79,7 +79,7 @@ def erf(xp: Arithmetic, v: Vec) -> Vec:
 
 
 def gelu(xp: Arithmetic, v: Vec) -> Vec:
-    """``v * Phi(v)``, Phi the normal distribution; 4 ulp on both sides, -0.0 at -inf.
+    """``v * Phi(v)``, Phi the normal distribution; 3.8 ulp above -1, 6.2 ulp in the tail, -0.0 at -inf.
 
     ``Phi(-t) = e**(-t**2 / 2) * P(t) / Q(t)``; the square is taken in two parts, because the
     exponential would magnify its rounding error.
@@ -95,7 +95,10 @@ def gelu(xp: Arithmetic, v: Vec) -> Vec:
 
 
 def gelu_tanh(xp: Arithmetic, v: Vec) -> Vec:
-    """``v * sigmoid(2 * u)``, ``u = sqrt(2 / pi) * (v + 0.044715 * v**3)``."""
+    """``v * sigmoid(2 * u)``, ``u = sqrt(2 / pi) * (v + 0.044715 * v**3)``.
+
+    3.2 ulp above -1; below, the exponential magnifies the rounding of ``u``: 200 ulp at -9.
+    """
     c = xp.maximum(v, -20.0)
     u = (c * c * 0.044715 + 1.0) * c * 1.5957691216057308
     return c * sigmoid(xp, u)
@@ -126,7 +129,7 @@ def _turned(xp: Arithmetic, quarter: Vec, even: Vec, odd: Vec) -> Vec:
 
 
 def sin(xp: Arithmetic, v: Vec) -> Vec:
-    """2 ulp for |v| <= 8192; beyond that the period is inexact, and the result still in [-1, 1]."""
+    """2.1 ulp for |v| <= 8192; beyond that the period is inexact, and the result still in [-1, 1]."""
     quarter, r = _quarter_turns(xp, absolute(xp, v))
     sine, cosine = _sine_and_cosine(r)
     sign = copy_sign(xp, v * 0.0 + 1.0, v)

@@ -82,10 +82,10 @@ def test_shapes_that_take_another_path(isa: Isa, dims: ConvDims) -> None:
 
 def test_kernel_names() -> None:
     stem = ConvDims(1, 224, 224, 3, 112, 112, 16, (3, 3), (2, 2), (1, 1), (1, 1))
-    name = "u8_i4c_conv_short_12x32c4_u8__vnni512"
+    name = "u8_i4c_conv_3x16_12x32c4_u8__vnni512"
     assert conv_spec(VNNI512, stem, "u4", Epilogue("u8")).name == name
     wide = ConvDims(1, 14, 14, 64, 14, 14, 64, (3, 3), (1, 1), (1, 1), (1, 1))
-    name = "u8_i8c_conv_4x16c4_add_f32__avx2"
+    name = "u8_i8c_conv_any_4x16c4_add_f32__avx2"
     assert conv_spec(AVX2, wide, "s8", Epilogue("f32", residual=True)).name == name
     pointwise = ConvDims(1, 14, 14, 64, 14, 14, 64, (1, 1))
     assert conv_spec(AVX2, pointwise, "s8", Epilogue("u8")).name == "u8_i8c_gemm_4x16c4_u8__avx2"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -192,6 +192,30 @@ class Builder(VectorArithmetic):
         self.ir.branch(header)
         self.ir.position_at_end(done)
         state[:] = carried
+
+    @contextmanager
+    def while_loop(
+        self, condition: Callable[[], Value], carry: list[Any]
+    ) -> Generator[None, None, None]:
+        """Runs the body as long as ``condition()``, of the carried values, is true; see ``loop``."""
+        kinds: list[Any] = [type(s) for s in carry]
+        before = self.ir.block
+        header = self.llvm_function.append_basic_block("while")
+        body = self.llvm_function.append_basic_block("while.body")
+        done = self.llvm_function.append_basic_block("while.end")
+        self.ir.branch(header)
+        self.ir.position_at_end(header)
+        phis = [self._phi(s.ir, before) for s in carry]
+        carried = [kind(self, phi) for kind, phi in zip(kinds, phis, strict=True)]
+        carry[:] = carried
+        self.ir.cbranch(condition().ir, body, done)
+        self.ir.position_at_end(body)
+        yield
+        for phi, value in zip(phis, carry, strict=True):
+            phi.add_incoming(value.ir, self.ir.block)
+        self.ir.branch(header)
+        self.ir.position_at_end(done)
+        carry[:] = carried
 
     def _phi(self, initial: Any, block: Any) -> Any:
         phi = self.ir.phi(initial.type)

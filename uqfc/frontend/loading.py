@@ -25,16 +25,13 @@ checks: Any = checker  # its stubs name a type without its parameters
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checked model whose functions are inlined; ``graph`` lists initializers as inputs too."""
+    """A checked model whose functions are inlined; ``inputs`` are those that the caller gives."""
 
-    graph: GraphProto
+    nodes: list[NodeProto]
+    inputs: list[ValueInfoProto]
+    outputs: list[ValueInfoProto]
     initializers: dict[str, TensorProto]
     versions: dict[str, int]
-
-    @property
-    def inputs(self) -> list[ValueInfoProto]:
-        """Those that the caller gives."""
-        return [i for i in self.graph.input if i.name not in self.initializers]
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -68,6 +65,7 @@ def prepare(model: ModelProto, source: str, directory: Path | None) -> LoadedMod
     ``model`` is not changed, but for external data that is loaded.
     """
     versions = opset_versions(model, source)
+    check_sparse(model.graph, source)
     check_names(model.graph, source)
     check_order(model.graph, source)
     for tensor, owner in all_tensors(model):
@@ -81,8 +79,14 @@ def prepare(model: ModelProto, source: str, directory: Path | None) -> LoadedMod
         checks.check_model(bare)
     except checker.ValidationError as error:
         raise ModelError(f"{source}: {error}") from None
-    graph = inline_functions(bare, versions).graph
-    return LoadedModel(graph, {i.name: i for i in model.graph.initializer}, versions)
+    initializers = {i.name: i for i in model.graph.initializer}
+    return LoadedModel(
+        list(inline_functions(bare, versions).graph.node),
+        [i for i in model.graph.input if i.name not in initializers],
+        list(model.graph.output),
+        initializers,
+        versions,
+    )
 
 
 def opset_versions(model: ModelProto, source: str) -> dict[str, int]:
@@ -94,6 +98,14 @@ def opset_versions(model: ModelProto, source: str) -> dict[str, int]:
         why = f"opset {version} is not supported; {OLDEST_OPSET} to {newest} are"
         raise UnsupportedError([UnsupportedNode("ai.onnx", "opset", why)], source)
     return versions
+
+
+def check_sparse(graph: GraphProto, source: str) -> None:
+    """UnsupportedError lists the sparse initializers, if there are any."""
+    names = [tensor.values.name for tensor in graph.sparse_initializer]
+    if names:
+        why = "sparse initializers are not supported"
+        raise UnsupportedError([UnsupportedNode(n, "initializer", why) for n in names], source)
 
 
 def check_names(graph: GraphProto, source: str) -> None:
@@ -114,7 +126,6 @@ def check_order(graph: GraphProto, source: str) -> None:
     """Every node comes after those whose results it uses; ModelError says which does not."""
     producers = {o: i for i, n in enumerate(graph.node) for o in n.output if o}
     outside = {i.name for i in graph.input} | {i.name for i in graph.initializer}
-    outside |= {i.values.name for i in graph.sparse_initializer}
     for index, node in enumerate(graph.node):
         for name in node.input:
             if not name or name in outside or producers.get(name, index) < index:
@@ -181,7 +192,10 @@ def load_external(tensor: TensorProto, what: str, directory: Path | None) -> Non
 
 
 def skeleton(model: ModelProto) -> ModelProto:
-    """The model with inputs in place of its initializers: small whatever the weights' size is."""
+    """The model with inputs in place of its initializers: small whatever the weights' size is.
+
+    A shape that an input or output lacks is filled in, as the checker insists on one.
+    """
     graph = GraphProto(name=model.graph.name)
     graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
@@ -191,7 +205,9 @@ def skeleton(model: ModelProto) -> ModelProto:
         if tensor.name not in declared:
             info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             graph.input.append(info)
-    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for info in (*graph.input, *graph.output):
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.shape.SetInParent()
     copy = ModelProto(ir_version=model.ir_version, graph=graph)
     copy.opset_import.extend(model.opset_import)
     copy.functions.extend(model.functions)

@@ -12,7 +12,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
-from uqfc.dialects.tensors import shape_of, tensor_type
+from uqfc.dialects.tensors import tensor_type, type_of
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.folding import fold_by_reference
@@ -58,13 +58,14 @@ class Importer:
     """The state of one import: values by their ONNX name, the builder, what went wrong."""
 
     def __init__(self, model: LoadedModel, signature: Signature, source: str) -> None:
-        self.graph = model.graph
+        self.nodes = model.nodes
+        self.outputs = model.outputs
         self.versions = model.versions
         self.signature = signature
         self.source = source
         self.initializers = model.initializers
-        self.consumers = Counter(i for n in self.graph.node for i in n.input)
-        self.consumers.update(o.name for o in self.graph.output)
+        self.consumers = Counter(i for n in self.nodes for i in n.input)
+        self.consumers.update(o.name for o in self.outputs)
         self.layers: Counter[str] = Counter()
         self.values: dict[str, Value] = {}
         self.unavailable: set[str] = set()
@@ -83,10 +84,7 @@ class Importer:
             self.values[name] = argument
             self._note_type(f"input {name}", self.signature.types[name])
         builder = Builder(block)
-        for tensor in self.graph.sparse_initializer:
-            why = "sparse initializers are not supported"
-            self.failed.append(UnsupportedNode(tensor.values.name, "initializer", why))
-        for node in self.graph.node:
+        for node in self.nodes:
             self._convert(node, builder)
         if self.failed:
             raise UnsupportedError(self.failed, self.source)
@@ -155,16 +153,16 @@ class Importer:
 
     def _finish(self, block: Block, builder: Builder) -> ModuleOp:
         builder.layer = ""
-        names = [o.name for o in self.graph.output]
+        names = [o.name for o in self.outputs]
         results = [self._output(name, builder) for name in names]
-        for info in self.graph.output:
+        types = {n: type_of(r) for n, r in zip(names, results, strict=True)}
+        check_outputs(self.outputs, types, self.source)
+        for info in self.outputs:
             self._note_type(f"output {info.name}", info.type.tensor_type.elem_type)
-        shapes = {n: shape_of(r) for n, r in zip(names, results, strict=True)}
-        check_outputs(self.graph, shapes, self.source)
         block.add_op(ReturnOp(*results))
         remove_unused(block)
-        types = ([a.type for a in block.args], [r.type for r in results])
-        function = FuncOp("main", types, Region(block))
+        signature = ([a.type for a in block.args], [r.type for r in results])
+        function = FuncOp("main", signature, Region(block))
         for name, strings in {
             "input_names": list(self.signature.shapes),
             "output_names": names,

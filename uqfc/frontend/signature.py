@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import GraphProto, TensorProto, ValueInfoProto
+from onnx import TensorProto, ValueInfoProto
 
-from uqfc.dialects.tensors import Shape
+from uqfc.dialects.tensors import AnyTensor, Shape
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
-from uqfc.frontend.tensors import element_of_onnx
+from uqfc.frontend.tensors import ELEMENTS, element_of_onnx, type_name
 from uqfc.frontend.values import UnsupportedUseError, check_size
 
 ANONYMOUS = ("", "?")
@@ -143,11 +143,21 @@ def check_shape(info: ValueInfoProto, shape: Shape, source: str) -> None:
     check_size(shape, element_of_onnx(info.type.tensor_type.elem_type), where)
 
 
-def check_outputs(graph: GraphProto, actual: Mapping[str, Shape], source: str) -> None:
-    """ModelError if the file declares another static shape for an output than it computes."""
-    for info in graph.output:
-        dimensions = declared(info)
-        shape = actual[info.name]
+def check_outputs(
+    outputs: Sequence[ValueInfoProto], actual: Mapping[str, AnyTensor], source: str
+) -> None:
+    """ModelError if the file declares another type or static shape than the graph computes."""
+    for info in outputs:
+        computed = actual[info.name]
+        where = f"{source}: output '{info.name}'"
+        data_type = info.type.tensor_type.elem_type
+        element = ELEMENTS.get(data_type)
+        if data_type != TensorProto.UNDEFINED and element != computed.get_element_type():
+            raise ModelError(
+                f"{where} is declared as {type_name(data_type)}, "
+                f"but the graph computes {computed.get_element_type()}"
+            )
+        dimensions, shape = declared(info), computed.get_shape()
         if dimensions is None:
             continue
         fits = len(dimensions) == len(shape) and all(
@@ -155,6 +165,5 @@ def check_outputs(graph: GraphProto, actual: Mapping[str, Shape], source: str) -
         )
         if not fits:
             raise ModelError(
-                f"{source}: output '{info.name}' is declared as {dimensions}, "
-                f"but the graph computes {list(shape)}"
+                f"{where} is declared as {dimensions}, but the graph computes {list(shape)}"
             )

@@ -37,7 +37,8 @@ but weights and scratch memory are faster on 64-byte lines.
 Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}__{isa}``, where ``w`` is ``i8c``, ``i4c``
 or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``, ``conv`` or ``dwconv``, and
 ``tile`` is ``12x32c4``: 12 rows by 32 channels, 4 values of K at a time; depthwise has
-``3x3s1``: kernel size and horizontal stride.
+``3x3s1``: kernel size and horizontal stride. ``conv_3x16`` gathers 3 kernel rows of at most 16
+bytes, ``conv_any`` whatever there is; a convolution that is a matrix product is ``gemm``.
 """
 
 from __future__ import annotations

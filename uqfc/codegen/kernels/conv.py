@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
-from uqfc.codegen.kernels.gather import LONG, PARAMETERS, SHORT, emit_gather
+from uqfc.codegen.kernels.gather import CHUNKS, PARAMETERS, Gather, best_gather
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES, GemmSpec, gemm_spec
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims, Operands
 from uqfc.codegen.vector import Pointer, Value
@@ -31,20 +31,18 @@ LEAST_ROWS = 48
 class ConvSpec:
     """A convolution of at least ``gemm.tile_rows`` output pixels.
 
-    ``short``: the runs that are gathered are at most 16 bytes. ``pointwise``: the input is the
-    matrix already.
+    Without ``gather`` the input is the matrix already.
     """
 
     gemm: GemmSpec
-    short: bool
-    pointwise: bool
+    gather: Gather | None
 
     @property
     def name(self) -> str:
-        if self.pointwise:
+        if self.gather is None:
             return self.gemm.name
         tile = f"{self.gemm.tile_rows}x{self.gemm.isa.panel}c4"
-        op = "conv_short" if self.short else "conv"
+        op = f"conv_{self.gather.name}"
         weights = STORAGE_NAMES[self.gemm.storage]
         return f"u8_{weights}_{op}_{tile}_{self.gemm.epilogue.name}__{self.gemm.isa.name}"
 
@@ -64,28 +62,28 @@ class ConvSpec:
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: the gathered rows and what the product needs."""
         product = self.gemm.scratch_bytes(self._gemm_dims(dims))
-        return product if self.pointwise else self._strip_bytes(dims) + product
+        return product if self.gather is None else self._strip_bytes(dims) + product
 
     def _gemm_dims(self, dims: ConvDims) -> GemmDims:
         """The product of one group over all pixels."""
         n = dims.out_channels // dims.groups
-        lda = dims.in_channels if self.pointwise else round_up(dims.taps, 8)
+        lda = dims.in_channels if self.gather is None else round_up(dims.taps, 8)
         return GemmDims(dims.pixels, dims.taps, n, lda, dims.out_channels, dims.out_channels)
 
     def _strip_bytes(self, dims: ConvDims) -> int:
         rows = strip_rows(dims, self.gemm.tile_rows)
-        return round_up(rows * round_up(dims.taps, 8) + LONG, 64)
+        return round_up(rows * round_up(dims.taps, 8) + CHUNKS[-1], 64)
 
     def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
         if conv_spec(self.gemm.isa, dims, self.gemm.storage, self.gemm.epilogue) != self:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
-        if self.pointwise:
+        if self.gather is None:
             self.gemm.call(b, operands, self._gemm_dims(dims), scalars)
             return
         if operands.scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
-        function = self.emit(b.module, b.isa)
+        function = self._emit(b.module, b.isa, self.gather)
         layout = self.layout(dims)
         arguments: list[Pointer | int] = [operands.x, operands.scratch]
         arguments += [round_up(dims.taps, 8), dims.pixels, strip_rows(dims, self.gemm.tile_rows)]
@@ -105,22 +103,28 @@ class ConvSpec:
         b.call(function, *arguments, *self.gemm.epilogue.scalar_values(scalars))
 
     def emit(self, module: Any, isa: Isa) -> Any:
+        """The function, emitted once."""
+        if self.gather is None:
+            return self.gemm.emit(module, isa)
+        return self._emit(module, isa, self.gather)
+
+    def _emit(self, module: Any, isa: Isa, gather: Gather) -> Any:
         """``f(x, strip, row_bytes, pixels, strip_rows, *gather.PARAMETERS, groups, group_bytes,
         group_channels_bytes, *arguments of the product from its weights on)``."""
         if function := find_function(module, self.name):
             return function
         product = self.gemm.emit(module, isa)
-        gather = emit_gather(module, isa, self.short)
+        im2col = gather.emit(module, isa)
         parameters = {"x": "ptr", "strip": "noalias", "row_bytes": "i64", "pixels": "i64"}
         parameters |= {"strip_rows": "i64", **PARAMETERS, "groups": "i64"}
         parameters |= {"group_bytes": "i64", "group_channels_bytes": "i64"}
         own = self.gemm.parameters()
         parameters |= {name: kind for name, kind in own.items() if name not in {"a", "lda"}}
         b = Builder.function(module, isa, self.name, internal=True, **parameters)
-        self._body(b, product, gather, own)
+        self._body(b, product, im2col, own)
         return b.ret()
 
-    def _body(self, b: Builder, product: Any, gather: Any, own: dict[str, str]) -> None:
+    def _body(self, b: Builder, product: Any, im2col: Any, own: dict[str, str]) -> None:
         get = b.value
         pixels, most, row_bytes = get("pixels"), get("strip_rows"), get("row_bytes")
         size = self.gemm.epilogue.element_bytes
@@ -129,7 +133,7 @@ class ConvSpec:
             left = pixels - first
             rows = b.select(left.lt(most), left, most)
             x = b.pointer("x") + group * get("length")
-            b.call(gather, x, b.pointer("strip"), row_bytes, first, rows, *geometry)
+            b.call(im2col, x, b.pointer("strip"), row_bytes, first, rows, *geometry)
             channel = group * get("n")
             channels_bytes = group * get("group_channels_bytes")
             changed: dict[str, Value | Pointer] = {
@@ -190,6 +194,7 @@ def conv_spec(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue) ->
     same_size = (dims.height, dims.width) == (dims.out_height, dims.out_width)
     unit = dims.kernel == (1, 1) and dims.stride == (1, 1) and dims.groups == 1
     if unit and same_size and dims.pad_begin == (0, 0):
-        return ConvSpec(gemm, short=False, pointwise=True)
-    run = (dims.kernel[1] if _contiguous(dims) else 1) * (dims.in_channels // dims.groups)
-    return ConvSpec(gemm, short=run <= SHORT, pointwise=False)
+        return ConvSpec(gemm, None)
+    taps = dims.kernel[1] if _contiguous(dims) else 1
+    run_bytes = taps * (dims.in_channels // dims.groups)
+    return ConvSpec(gemm, best_gather(dims.kernel[0], dims.kernel[1] // taps, run_bytes))

@@ -8,15 +8,15 @@ what one writes too much the next one overwrites.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.vector import Pointer, Value
 
-SHORT = 16
-"""Bytes of the chunk where runs are not longer than that."""
-LONG = 64
+CHUNKS = (16, 32, 64)
+MOST_UNROLLED = 7
 PARAMETERS: dict[str, str] = {
     "height": "i64",
     "width": "i64",
@@ -39,67 +39,116 @@ PARAMETERS: dict[str, str] = {
 """Bytes of a pixel and of an image; the rest in pixels, ``length`` in bytes of a run's pixel."""
 
 
-def emit_gather(module: Any, isa: Isa, short: bool) -> Any:
-    """``f(x, strip, row_bytes, first, count, *PARAMETERS)``, emitted once.
+@dataclass(frozen=True)
+class Gather:
+    """An im2col function. ``rows``: kernel rows, each one run of at most ``chunk`` bytes; 0: any."""
 
-    Rows ``first … first + count - 1`` of the im2col matrix to ``strip``, ``row_bytes`` apart; up
-    to 63 bytes after the last row are overwritten. ``short``: ``taps * length <= 16``.
-    """
-    name = f"im2col_{'short' if short else 'long'}__{isa.name}"
-    if function := find_function(module, name):
-        return function
-    parameters = {"x": "ptr", "strip": "noalias", "row_bytes": "i64", "first": "i64"}
-    parameters |= {"count": "i64", **PARAMETERS}
-    b = Builder.function(module, isa, name, internal=True, **parameters)
-    _Gather(b, SHORT if short else LONG).run()
-    return b.ret()
+    rows: int
+    chunk: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.rows}x{self.chunk}" if self.rows else "any"
+
+    def emit(self, module: Any, isa: Isa) -> Any:
+        """``f(x, strip, row_bytes, first, count, *PARAMETERS)``, emitted once.
+
+        Rows ``first … first + count - 1`` of the im2col matrix to ``strip``, ``row_bytes`` apart;
+        up to ``chunk - 1`` bytes after the last row are overwritten.
+        """
+        name = f"im2col_{self.name}__{isa.name}"
+        if function := find_function(module, name):
+            return function
+        parameters = {"x": "ptr", "strip": "noalias", "row_bytes": "i64", "first": "i64"}
+        parameters |= {"count": "i64", **PARAMETERS}
+        b = Builder.function(module, isa, name, internal=True, **parameters)
+        _Gather(b, self).run()
+        return b.ret()
+
+
+ANY_GATHER = Gather(0, CHUNKS[-1])
+"""For runs of any number and length."""
+
+
+def best_gather(kernel_height: int, runs: int, run_bytes: int) -> Gather:
+    """Unrolled where a kernel row is one chunk."""
+    chunk = next((c for c in CHUNKS if run_bytes <= c), CHUNKS[-1])
+    single = runs == 1 and run_bytes <= chunk and kernel_height <= MOST_UNROLLED
+    return Gather(kernel_height, chunk) if single else ANY_GATHER
 
 
 class _Gather:
-    """The body of ``im2col``."""
+    """The body of a ``Gather``: runs of pixels inside the image at once, others one by one."""
 
-    def __init__(self, b: Builder, chunk: int) -> None:
+    def __init__(self, b: Builder, gather: Gather) -> None:
         self.b = b
-        self.chunk = chunk
-        self.fill = b.value("pad_value").trunc("i8").splat(chunk)
-        self.run_bytes = b.value("taps") * b.value("length")
-        self.kernel_width = (b.value("runs") - 1) * b.value("dilation_x") + b.value("taps")
-        self.kernel_height = (b.value("kernel_height") - 1) * b.value("dilation_y") + 1
-        self.line = b.value("width") * b.value("pixel")
+        self.gather = gather
+        get = b.value
+        self.fill = get("pad_value").trunc("i8").splat(gather.chunk)
+        self.run_bytes = get("taps") * get("length")
+        self.line = get("width") * get("pixel")
+        kernel_width = (get("runs") - 1) * get("dilation_x") + get("taps")
+        kernel_height = (get("kernel_height") - 1) * get("dilation_y") + 1
+        self.last_y = get("height") - kernel_height
+        stride, pad = get("stride_x"), get("pad_x")
+        self.inside_from = (pad + stride - 1) // stride
+        room = get("width") - kernel_width + pad
+        fits = (room + stride) // stride
+        self.inside_to = b.select(room.lt(0), b.i64(0), self._least(fits, get("out_width")))
+
+    def _least(self, a: Value, b: Value) -> Value:
+        return self.b.select(a.lt(b), a, b)
 
     def run(self) -> None:
         b, get = self.b, self.b.value
         out_width, out_height = get("out_width"), get("out_height")
         line = get("first") // out_width
         image = b.pointer("x") + line // out_height * get("image")
-        state: list[Any] = [get("first") % out_width, line % out_height, image, b.pointer("strip")]
-        with b.loop(0, get("count"), carry=state):
-            column, row, image, strip = state
-            self._pixel(image, strip, column, row)
-            next_column = column + 1
+        state: list[Any] = [get("first") % out_width, line % out_height, image]
+        state += [b.pointer("strip"), get("count")]
+        with b.while_loop(lambda: state[4].gt(0), state):
+            column, row, image, strip, left = state
+            done = self._pixels(image, strip, column, row, left)
+            next_column = column + done
             wraps = next_column.eq(out_width)
             next_row = b.select(wraps, row + 1, row)
             ends = next_row.eq(out_height)
             state[0] = b.select(wraps, b.i64(0), next_column)
             state[1] = b.select(ends, b.i64(0), next_row)
             state[2] = b.select(ends, image + get("image"), image)
-            state[3] = strip + get("row_bytes")
+            state[3] = strip + done * get("row_bytes")
+            state[4] = left - done
 
-    def _pixel(self, image: Pointer, strip: Pointer, column: Value, row: Value) -> None:
+    def _pixels(
+        self, image: Pointer, strip: Pointer, column: Value, row: Value, left: Value
+    ) -> Value:
+        """One pixel, or as many as are inside in this row; returns their number."""
         b, get = self.b, self.b.value
         y = row * get("stride_y") - get("pad_y")
         x = column * get("stride_x") - get("pad_x")
-        below = get("height") - self.kernel_height
-        right = get("width") - self.kernel_width
-        inside = y.ge(0) & x.ge(0) & y.le(below) & x.le(right)
+        inside = y.ge(0) & y.le(self.last_y) & column.ge(self.inside_from)
+        inside = inside & column.lt(self.inside_to)
+        count = b.select(inside, self._least(self.inside_to - column, left), b.i64(1))
         with b.if_else(inside) as (then, other):
             with then:
-                self._inside(image + (y * self.line + x * get("pixel")), strip)
+                cursor = [image + (y * self.line + x * get("pixel")), strip]
+                with b.loop(0, count, carry=cursor):
+                    source, target = cursor
+                    self._inside(source, target)
+                    cursor[0] = source + get("stride_x") * get("pixel")
+                    cursor[1] = target + get("row_bytes")
             with other:
                 self._border(image, strip, y, x)
+        return count
 
     def _inside(self, source: Pointer, strip: Pointer) -> None:
         b, get = self.b, self.b.value
+        step = get("dilation_y") * self.line
+        for ky in range(self.gather.rows):
+            run = (source + step * ky).load("i8", 0, self.gather.chunk)
+            strip.store(run, self.run_bytes * ky)
+        if self.gather.rows:
+            return
         rows = [source, strip]
         with b.loop(0, get("kernel_height"), carry=rows):
             runs = list(rows)
@@ -107,7 +156,7 @@ class _Gather:
                 self._copy(runs[0], runs[1], self.run_bytes)
                 runs[0] = runs[0] + get("dilation_x") * get("pixel")
                 runs[1] = runs[1] + self.run_bytes
-            rows[0] = rows[0] + get("dilation_y") * self.line
+            rows[0] = rows[0] + step
             rows[1] = runs[1]
 
     def _border(self, image: Pointer, strip: Pointer, y: Value, x: Value) -> None:
@@ -133,9 +182,9 @@ class _Gather:
 
     def _copy(self, source: Pointer, target: Pointer, size: Value) -> None:
         """Where ``size`` is not 0: an empty run may point outside the image."""
-        with self.b.loop(0, size, self.chunk) as offset:
-            target.store(source.load("i8", offset, self.chunk), offset)
+        with self.b.loop(0, size, self.gather.chunk) as offset:
+            target.store(source.load("i8", offset, self.gather.chunk), offset)
 
     def _fill(self, target: Pointer, size: Value) -> None:
-        with self.b.loop(0, size, self.chunk) as offset:
+        with self.b.loop(0, size, self.gather.chunk) as offset:
             target.store(self.fill, offset)

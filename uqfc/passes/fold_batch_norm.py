@@ -1,0 +1,107 @@
+"""``fold-batch-norm``: per-channel scale and shift after a layer go into its weights and bias.
+
+``s * (conv(x, w) + b) + t`` becomes ``conv(x, s * w) + (s * b + t)``, products and sums in float64,
+rounded once to float32. The scale and shift are ``nn.mul`` / ``nn.add`` / ``nn.sub`` / ``nn.div``
+with a constant of one value per output channel (or one value at all); the layer has no activation,
+no residual and no other reader.
+
+Law: a bound. Each folded weight and bias differs from its real value by half a unit in the last
+place, so a sum of K products moves by at most ``(K + 2) * 2**-24`` times the sum of their
+magnitudes, on top of float32's own reordering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
+from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
+
+from uqfc.dialects import nn
+from uqfc.dialects.tensors import shape_of
+from uqfc.numerics import F64
+from uqfc.passes.support.quantizable import LAYERS
+from uqfc.passes.support.rewriting import apply_patterns, constant_of, with_operand_list
+
+Layer = nn.Conv2dOp | nn.LinearOp
+AFFINE = (nn.MulOp, nn.AddOp, nn.SubOp, nn.DivOp)
+
+
+def per_channel(value: SSAValue, result: tuple[int, ...]) -> F64 | None:
+    """A constant as one float64 per channel (last axis of ``result``), or None."""
+    array = constant_of(value)
+    if array is None or array.dtype != np.float32 or array.ndim > len(result):
+        return None
+    if any(d != 1 for d in array.shape[:-1]) or array.size not in (1, result[-1]):
+        return None
+    return np.broadcast_to(array.reshape(-1).astype(np.float64), (result[-1],))
+
+
+def scale_and_shift(op: nn.BinaryOp, layer_left: bool, c: F64) -> tuple[F64, F64] | None:
+    """``(s, t)`` with ``op == s * layer + t``; None for a constant divided by the layer."""
+    one, zero = np.ones_like(c), np.zeros_like(c)
+    match op:
+        case nn.MulOp():
+            return c, zero
+        case nn.AddOp():
+            return one, c
+        case nn.SubOp():
+            return (one, -c) if layer_left else (-one, c)
+        case nn.DivOp():
+            return (1.0 / c, zero) if layer_left and bool(np.all(c != 0)) else None
+        case _:
+            return None
+
+
+class FoldAffine(RewritePattern):
+    def match_and_rewrite(self, op: object, rewriter: PatternRewriter) -> None:
+        if not isinstance(op, AFFINE):
+            return
+        for value, other, layer_left in ((op.lhs, op.rhs, True), (op.rhs, op.lhs, False)):
+            layer = value.owner
+            constant = per_channel(other, shape_of(op.result))
+            if not isinstance(layer, LAYERS) or constant is None or not is_plain(layer):
+                continue
+            factors = scale_and_shift(op, layer_left, constant)
+            if factors is not None and shape_of(op.result) == shape_of(value):
+                self.fold(op, layer, *factors, rewriter)
+                return
+
+    @staticmethod
+    def fold(
+        op: nn.BinaryOp, layer: Layer, scale: F64, shift: F64, rewriter: PatternRewriter
+    ) -> None:
+        weight, bias = constant_of(layer.weight), constant_of(layer.bias)
+        assert weight is not None
+        spread = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        new_weight = nn.ConstantOp((weight.astype(np.float64) * spread).astype(np.float32))
+        old_bias = np.zeros(len(scale)) if bias is None else bias.astype(np.float64)
+        new_bias = nn.ConstantOp((old_bias * scale + shift).astype(np.float32))
+        fused = with_operand_list(layer, weight=new_weight, bias=new_bias)
+        activation = op.properties.get("activation")
+        if activation is not None:
+            fused.properties["activation"] = activation
+        rewriter.replace(op, [new_weight, new_bias, fused])
+        rewriter.erase(layer)
+
+
+def is_plain(layer: Layer) -> bool:
+    """Constant weights, nothing after the bias, one reader."""
+    constant = constant_of(layer.weight) is not None
+    constant = constant and (layer.bias is None or constant_of(layer.bias) is not None)
+    untouched = layer.activation is None and layer.residual is None
+    return constant and untouched and layer.result.uses.get_length() == 1
+
+
+@dataclass(frozen=True)
+class FoldBatchNormPass(ModulePass):
+    """See the module's documentation."""
+
+    name = "fold-batch-norm"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        apply_patterns(op, FoldAffine())
