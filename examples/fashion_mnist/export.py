@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
+
 from data import IMAGE_SIZE, add_data_argument, load_split, preprocess
 from model import MobileNetV3Small
-from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
 OPSET = 17
@@ -81,7 +82,7 @@ def main() -> None:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "seed": state["seed"],
+        "seeds": [*state["earlier_seeds"], state["seed"]],
         "epochs": state["epoch"] + state["earlier_epochs"],
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+
 from data import CLASSES, add_data_argument, load_split
 
 HERE = Path(__file__).resolve().parent

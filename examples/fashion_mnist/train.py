@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data import add_data_argument, load_split, preprocess
-from model import MobileNetV3Small
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
+
+from data import add_data_argument, load_split, preprocess
+from model import MobileNetV3Small
 
 
 def augment(
@@ -131,18 +132,20 @@ def main() -> None:
         pct_start=0.2,
     )
     done = 0
-    earlier = 0
+    earlier_epochs = 0
+    earlier_seeds: list[int] = []
     if arguments.checkpoint.exists():
         state = torch.load(arguments.checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         done = state["epoch"]
-        earlier = state["earlier_epochs"]
+        earlier_epochs, earlier_seeds = state["earlier_epochs"], state["earlier_seeds"]
     elif arguments.initial is not None:
         state = torch.load(arguments.initial, weights_only=True)
         model.load_state_dict(state["model"])
-        earlier = state["epoch"] + state["earlier_epochs"]
+        earlier_epochs = state["earlier_epochs"] + state["epoch"]
+        earlier_seeds = [*state["earlier_seeds"], state["seed"]]
 
     for epoch in range(done, arguments.epochs):
         start = time.monotonic()
@@ -164,7 +167,8 @@ def main() -> None:
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "epoch": epoch + 1,
-            "earlier_epochs": earlier,
+            "earlier_epochs": earlier_epochs,
+            "earlier_seeds": earlier_seeds,
             "seed": arguments.seed,
         }
         partial = arguments.checkpoint.with_suffix(".partial")

@@ -53,6 +53,7 @@ def optimized(module: Any, isa: Isa, machine: Any) -> Any:
     passes = llvm.create_new_function_pass_manager()
     passes.add_sroa_pass()
     passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
     passes.add_loop_simplify_pass()
     passes.add_loop_rotate_pass()
     passes.add_new_gvn_pass()

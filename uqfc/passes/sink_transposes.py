@@ -182,14 +182,15 @@ class SinkThroughReshape(RewritePattern):
         sunk = sink_through_reshape(source, permutation_of(transpose), result)
         if sunk is None:
             return
-        stays = moves_only_units(sunk.middle, sunk.last)
-        if stays and not moves_only_units(source, sunk.first):
+        nothing_sinks = moves_only_units(sunk.middle, sunk.last)
+        if nothing_sinks and not is_identity(sunk.first):
             return
-        first = nn.TransposeOp(transpose.x, sunk.first)
-        middle = nn.ReshapeOp(first, result if stays else sunk.middle)
+        first = [] if is_identity(sunk.first) else [nn.TransposeOp(transpose.x, sunk.first)]
+        shape = result if nothing_sinks else sunk.middle
+        middle = nn.ReshapeOp(first[0] if first else transpose.x, shape)
         middle.attributes.update(op.attributes)
-        last = [] if stays else [nn.TransposeOp(middle, sunk.last)]
-        rewriter.replace(op, [first, middle, *last])
+        last = [] if nothing_sinks else [nn.TransposeOp(middle, sunk.last)]
+        rewriter.replace(op, [*first, middle, *last])
 
 
 # --- up -----------------------------------------------------------------------------------------

@@ -1,0 +1,269 @@
+"""Elementwise kernels give the bits of the interpreter for chains, broadcasts and transposes."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.codegen.harness import SEEDS
+from tests.codegen.tensor_harness import (
+    NUMPY_DTYPES,
+    SIZES,
+    Array,
+    assert_same,
+    check,
+    every_isa,
+    meaning,
+    operand,
+    random_array,
+    run_tensor_kernel,
+    some_examples,
+)
+from uqfc import numerics
+from uqfc.codegen.isa import VNNI512, Isa
+from uqfc.codegen.kernels import elementwise_ops as ops
+from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
+from uqfc.codegen.kernels.tensor import Dtype
+from uqfc.dialects import nn
+from uqfc.dialects.tensors import element_type
+from uqfc.elementary import UNARY, evaluate
+from uqfc.numerics import Activation
+
+PARAMETERS: dict[str, tuple[float, ...]] = {
+    "celu": (1.3,),
+    "clip": (-1.0, 2.5),
+    "elu": (1.7,),
+    "hard_sigmoid": (0.2, 0.5),
+    "leaky_relu": (0.01,),
+    "thresholded_relu": (1.0,),
+}
+INTEGERS: tuple[Dtype, ...] = ("u8", "i8", "i32", "i64")
+BINARY: dict[ops.BinaryKind, Any] = {
+    "add": nn.AddOp,
+    "sub": nn.SubOp,
+    "mul": nn.MulOp,
+    "div": nn.DivOp,
+    "maximum": nn.MaximumOp,
+    "minimum": nn.MinimumOp,
+    "pow": nn.PowOp,
+}
+
+
+def one_op(isa: Isa, op: ops.ElementwiseOp, dtypes: tuple[Dtype, ...], *arrays: Array) -> Any:
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    inputs = tuple(Input(d, a.shape) for d, a in zip(dtypes, arrays, strict=True))
+    return ElementwiseKernel(isa, shape, inputs, (Step(op, tuple(range(len(arrays)))),))
+
+
+@every_isa
+@pytest.mark.parametrize("name", sorted(UNARY))
+def test_unary_functions_on_any_bits(isa: Isa, name: str) -> None:
+    """65536 floats: random bits, and those whose low halves are all zeros or ones."""
+    top = np.arange(2**16, dtype=np.uint32) << 16
+    noise = np.random.default_rng(1).integers(0, 2**16, 2**16, np.uint32)
+    bits = np.concatenate([top, top | 0xFFFF, top | noise])
+    x = bits.view(np.float32)
+    activation = Activation(name, PARAMETERS.get(name, ()))
+    kernel = one_op(isa, ops.Unary(activation), ("f32",), x)
+    got = run_tensor_kernel(kernel, [x], x.shape, np.float32)
+    assert_same(got, evaluate(name, x, activation.params))
+
+
+@every_isa
+@given(seed=SEEDS, n=SIZES, dtype=st.sampled_from(["f32", *INTEGERS]), kind=st.sampled_from([*BINARY]))
+@some_examples
+def test_binary(isa: Isa, seed: int, n: int, dtype: Dtype, kind: ops.BinaryKind) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = random_array(rng, dtype, (3, n)), random_array(rng, dtype, (3, n))
+    op = BINARY[kind](operand(x), operand(y))
+    check(isa, one_op(isa, ops.Binary(kind), (dtype, dtype), x, y), op, x, y)
+
+
+@every_isa
+@given(seed=SEEDS, n=SIZES)
+@some_examples
+def test_float_power_is_its_definition(isa: Isa, seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = random_array(rng, "f32", (4, n))
+    y = rng.choice(np.array([2, 3, -1, 0.5, 0, -2, 7, 0.75, 1e9, np.inf], np.float32), (4, n))
+    op = nn.PowOp(operand(x), operand(y))
+    check(isa, one_op(isa, ops.Binary("pow"), ("f32", "f32"), x, y), op, x, y)
+
+
+@every_isa
+@given(seed=SEEDS, n=SIZES, predicate=st.sampled_from(get_args(ops.Predicate)), data=st.data())
+@some_examples
+def test_compare(isa: Isa, seed: int, n: int, predicate: ops.Predicate, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    dtype = data.draw(st.sampled_from(["f32", "i1", *INTEGERS]))
+    x, y = random_array(rng, dtype, (n,)), random_array(rng, dtype, (n,))
+    y = np.where(rng.random(n) < 0.3, x, y)
+    op = nn.CompareOp(operand(x), operand(y), predicate)
+    check(isa, one_op(isa, ops.Compare(predicate), (dtype, dtype), x, y), op, x, y)
+
+
+@every_isa
+@given(
+    seed=SEEDS,
+    n=SIZES,
+    source=st.sampled_from(["f32", "i1", *INTEGERS]),
+    target=st.sampled_from(["f32", "i1", *INTEGERS]),
+)
+@some_examples
+def test_cast(isa: Isa, seed: int, n: int, source: Dtype, target: Dtype) -> None:
+    x = random_array(np.random.default_rng(seed), source, (n,))
+    op = nn.CastOp(operand(x), element_type(np.dtype(NUMPY_DTYPES[target])))
+    check(isa, one_op(isa, ops.Cast(target), (source,), x), op, x)
+
+
+@every_isa
+@given(seed=SEEDS, shape=st.tuples(SIZES, SIZES), data=st.data())
+@some_examples
+def test_select_broadcasts(
+    isa: Isa, seed: int, shape: tuple[int, int], data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    dtype = data.draw(st.sampled_from(["f32", "i1", *INTEGERS]))
+    shapes = [data.draw(st.sampled_from([shape, (shape[0], 1), shape[1:], (1,), ()])) for _ in "123"]
+    shapes[data.draw(st.integers(0, 2))] = shape
+    arrays = [random_array(rng, d, s) for d, s in zip(("i1", dtype, dtype), shapes, strict=True)]
+    op = nn.SelectOp(*map(operand, arrays))
+    check(isa, one_op(isa, ops.Select(), ("i1", dtype, dtype), *arrays), op, *arrays)
+
+
+@every_isa
+@given(
+    seed=SEEDS,
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), SIZES, SIZES),
+    permutation=st.permutations(range(4)),
+    data=st.data(),
+)
+@some_examples
+def test_transposed_and_broadcast_operands(
+    isa: Isa,
+    seed: int,
+    shape: tuple[int, ...],
+    permutation: list[int],
+    data: st.DataObject,
+) -> None:
+    rng = np.random.default_rng(seed)
+    stored = random_array(rng, "f32", shape)
+    x = stored.transpose(permutation)
+    other = data.draw(st.tuples(*(st.sampled_from([1, n]) for n in x.shape)))
+    y = random_array(rng, "f32", other)
+    strides = tuple(s // 4 for s in x.strides)
+    inputs = (Input("f32", x.shape, strides), Input("f32", y.shape))
+    kernel = ElementwiseKernel(isa, x.shape, inputs, (Step(ops.Binary("sub"), (0, 1)),))
+    with np.errstate(all="ignore"):
+        want = x - y
+    got = run_tensor_kernel(kernel, [stored, y], x.shape, np.float32)
+    assert_same(got, np.ascontiguousarray(want))
+
+
+SCALES = st.one_of(
+    st.floats(2.0**-12, 2.0**8, width=32),
+    st.sampled_from([1.0, 0.5, 0.25, 1e-38, 3e38, 1.1754944e-38, 2.0**-101, 2.0**100]),
+)
+
+
+@every_isa
+@given(seed=SEEDS, channels=st.integers(1, 5), pixels=SIZES, scale=SCALES, zero=st.integers(0, 255))
+@some_examples
+def test_quantize_to_interleaved_channels(
+    isa: Isa, seed: int, channels: int, pixels: int, scale: float, zero: int
+) -> None:
+    """Values near ties are quantized as by division, in planar and interleaved images."""
+    rng = np.random.default_rng(seed)
+    ties = rng.integers(-600, 600, (2, channels, pixels)) / 2 * scale
+    x = np.nextafter(ties.astype(np.float32), np.float32(rng.choice([-1, 0, 1])) * np.inf)
+    x = np.where(rng.random(x.shape) < 0.5, x, random_array(rng, "f32", x.shape))
+    qmin, qmax = (0, 255) if rng.random() < 0.5 else (min(zero, 3), max(zero, 250))
+    step = Step(ops.Quantize(scale, zero, qmin, qmax), (0,))
+    with np.errstate(all="ignore"):
+        q = numerics.quantize(x, np.float32(scale), np.int32(zero), qmin, qmax).astype(np.uint8)
+    plain = ElementwiseKernel(isa, x.shape, (Input("f32", x.shape),), (step,))
+    assert_same(run_tensor_kernel(plain, [x], x.shape, np.uint8), q)
+    shape = (2, pixels, channels)
+    planes = Input("f32", shape, (channels * pixels, 1, pixels))
+    kernel = ElementwiseKernel(isa, shape, (planes,), (step,))
+    want = np.ascontiguousarray(q.transpose(0, 2, 1))
+    assert_same(run_tensor_kernel(kernel, [x], shape, np.uint8), want)
+
+
+def test_images_are_interleaved_in_vectors() -> None:
+    planes = Input("f32", (1, 8, 8, 3), (192, 8, 1, 64))
+    kernel = ElementwiseKernel(VNNI512, (1, 8, 8, 3), (planes,), (Step(ops.Quantize(1.0, 0), (0,)),))
+    assert (kernel.interleaved, kernel.reads) == (3, ("vector",))
+
+
+@every_isa
+@given(seed=SEEDS, n=SIZES, m=SIZES, zeros=st.tuples(*[st.integers(0, 255)] * 3))
+@some_examples
+def test_quantized_arithmetic(
+    isa: Isa, seed: int, n: int, m: int, zeros: tuple[int, int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    a, gate = random_array(rng, "u8", (2, m, n)), random_array(rng, "u8", (2, 1, n))
+    ma, mb = (float(v) for v in (2.0 ** rng.uniform(-9, 1, 2)).astype(np.float32))
+    za, zb, zy = zeros
+    qmin, qmax = min(zy, 5), max(zy, 251)
+    bounds = (qmin - zy, qmax - zy, zy)
+    left, right = a.astype(np.int32), gate.astype(np.int32)
+    cases = {
+        ops.MulQuantized(za, zb, ma, zy, qmin, qmax): numerics.mul_quantized(
+            left, za, right, zb, np.float32(ma), *bounds
+        ),
+        ops.AddQuantized(za, ma, zb, mb, zy, qmin, qmax): numerics.add_quantized(
+            left, za, np.float32(ma), right, zb, np.float32(mb), *bounds
+        ),
+    }
+    for op, want in cases.items():
+        kernel = one_op(isa, op, ("u8", "u8"), a, gate)
+        got = run_tensor_kernel(kernel, [a, gate], a.shape, np.uint8, in_place=0)
+        assert_same(got, want.astype(np.uint8))
+    for dtype in ("u8", "i32"):
+        q = random_array(rng, dtype, (n,))
+        kernel = one_op(isa, ops.Dequantize(ma, za), (dtype,), q)
+        want = numerics.dequantize(q.astype(np.int32), np.float32(ma), np.int32(za))
+        assert_same(run_tensor_kernel(kernel, [q], (n,), np.float32), want)
+
+
+@every_isa
+def test_a_chain_is_its_ops_one_by_one(isa: Isa) -> None:
+    rng = np.random.default_rng(0)
+    x, y = random_array(rng, "f32", (5, 37)), random_array(rng, "f32", (37,))
+    inputs = (Input("f32", x.shape), Input("f32", y.shape))
+    steps = (
+        Step(ops.Binary("mul"), (0, 1)),
+        Step(ops.Unary(Activation("gelu")), (2,)),
+        Step(ops.Compare("lt"), (3, 0)),
+        Step(ops.Select(), (4, 3, 1)),
+    )
+    kernel = ElementwiseKernel(isa, x.shape, inputs, steps)
+    product = meaning(nn.MulOp(operand(x), operand(y)), x, y)
+    h = evaluate("gelu", product)
+    want = np.where(h < x, h, y)
+    assert_same(run_tensor_kernel(kernel, [x, y], x.shape, np.float32), want)
+
+
+def test_empty_and_scalar_tensors() -> None:
+    isa = VNNI512
+    for shape in ((0, 3), (), (1, 1)):
+        x = np.ones(shape, np.float32)
+        kernel = one_op(isa, ops.Binary("add"), ("f32", "f32"), x, x)
+        assert kernel.walk.sizes[-1] == (0 if 0 in shape else 1)
+
+
+def test_wrong_operands_are_refused() -> None:
+    with pytest.raises(ValueError, match="does not broadcast"):
+        one_op(VNNI512, ops.Unary(Activation("exp")), ("f32",), np.ones(3, np.float32)).__class__(
+            VNNI512, (2,), (Input("f32", (3,)),), (Step(ops.Unary(Activation("exp")), (0,)),)
+        )
+    with pytest.raises(ValueError, match="qadd: operands are"):
+        one_op(VNNI512, ops.AddQuantized(0, 1.0, 0, 1.0, 0), ("f32",), np.ones(3, np.float32))
+    with pytest.raises(ValueError, match="needs inputs and steps"):
+        ElementwiseKernel(VNNI512, (2,), (), ())
