@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from uqfc.codegen.vector import Value, llvm_type
+from uqfc.codegen.vector import LANES, Value, llvm_type
 
 if TYPE_CHECKING:
     from uqfc.codegen.builder import Builder
@@ -13,6 +13,7 @@ ROUNDING_MAGIC = 12582912.0
 """1.5 * 2**23: adding it to |v| <= 2**22 leaves rne(v) in the low bits of the sum."""
 ROUNDING_MAGIC_BITS = 0x4B400000
 SIGN_BIT = -(2**31)
+CURRENT_ROUNDING = 4
 
 
 class VectorArithmetic:
@@ -30,12 +31,22 @@ class VectorArithmetic:
     def maximum(self, a: Value, b: Value | float) -> Value:
         """``b if b > a else a`` (one ``maxps``)."""
         other = self._like(b, a)
+        if self._b.isa.name == "vnni512" and a.lanes == LANES:
+            return self._x86("max", other, a)
         return self._b.select(other.gt(a), other, a)
 
     def minimum(self, a: Value, b: Value | float) -> Value:
         """``b if b < a else a`` (one ``minps``)."""
         other = self._like(b, a)
+        if self._b.isa.name == "vnni512" and a.lanes == LANES:
+            return self._x86("min", other, a)
         return self._b.select(other.lt(a), other, a)
+
+    def _x86(self, operation: str, first: Value, second: Value) -> Value:
+        """One instruction that LLVM does not merge into what uses it, which would cost two."""
+        name = f"llvm.x86.avx512.{operation}.ps.512"
+        kind = llvm_type("f32", LANES)
+        return self._b.intrinsic(name, kind, first, second, self._b.i32(CURRENT_ROUNDING))
 
     def select_less(
         self, a: Value, b: Value | float, then: Value | float, other: Value | float

@@ -60,7 +60,7 @@ def power(a: Array, b: Array) -> Array:
     if a.dtype.kind == "f":
         return evaluate_pow(a, b)
     positive = np.power(a, np.maximum(b, 0))
-    reciprocal = np.where(np.abs(a) == 1, np.power(a, np.abs(b)), 0)
+    reciprocal = np.where(np.abs(a) == 1, np.where(b & 1, a, 1), 0)
     return np.where(b < 0, reciprocal, positive).astype(a.dtype)
 
 
