@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xdsl.dialects.builtin import ModuleOp
 
@@ -25,6 +25,8 @@ from uqfc.passes.quantize_weights import QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SelectBitWidthPass, decision_of
 from uqfc.pipeline import Trace, graph_passes, integer_passes, parse_pipeline, run_passes
 from uqfc.targets import load_target
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class QuantStrategy(StrEnum):
@@ -47,7 +49,7 @@ class Quantization:
     samples: int | None = None
 
 
-def compile(
+def compile(  # noqa: A001 # read as `uqfc.compile`
     model: Any,
     *,
     target: str | Path = "host",
@@ -79,9 +81,7 @@ def compile(
     run_passes(module, [*graph_passes(), *parse_pipeline(pass_pipeline)], trace)
     name_layers(module)
     if strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
-        request = Quantization(
-            strategy, str(target), calibration_data, method, calibration_samples
-        )
+        request = Quantization(strategy, str(target), calibration_data, method, calibration_samples)
         quantize(module, request, progress, trace)
     run_passes(module, integer_passes(), trace)
     if strict:
@@ -89,7 +89,7 @@ def compile(
     return build(module, table, str(target), name, strategy, trace)
 
 
-def one_of(kind: type[Any], value: str, argument: str) -> Any:
+def one_of(kind: type[Choice], value: str, argument: str) -> Choice:
     """The member of an enumeration; UqfcError lists what is accepted."""
     try:
         return kind(value)

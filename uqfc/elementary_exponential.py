@@ -3,8 +3,8 @@
 The argument reductions are Cody and Waite's; the polynomials are minimax fits (Lawson's weighted
 least squares in double precision, coefficients rounded to float32 one by one). The errors given
 are the largest that were measured over float32, in units in the last place (ulp) of the result.
-Where a product has a denormal factor (SiLU and Mish below -80) it is the absolute error that is
-small, less than 2**-142.
+Where a product has a denormal factor (SiLU and Mish below -80) an absolute error of 2**-142 comes
+on top.
 """
 
 from __future__ import annotations

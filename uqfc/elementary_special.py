@@ -79,10 +79,10 @@ def erf(xp: Arithmetic, v: Vec) -> Vec:
 
 
 def gelu(xp: Arithmetic, v: Vec) -> Vec:
-    """``v * Phi(v)``, Phi the normal distribution; 3.8 ulp above -1, 6.2 ulp in the tail, -0.0 at -inf.
+    """``v * Phi(v)``, Phi the normal distribution; -0.0 at -inf.
 
-    ``Phi(-t) = e**(-t**2 / 2) * P(t) / Q(t)``; the square is taken in two parts, because the
-    exponential would magnify its rounding error.
+    3.8 ulp above -1, 6.2 ulp below. ``Phi(-t) = e**(-t**2 / 2) * P(t) / Q(t)``; the square is
+    taken in two parts, because the exponential would magnify its rounding error.
     """
     t = xp.minimum(absolute(xp, v), 20.0)
     high = high_part(xp, t)
@@ -129,7 +129,7 @@ def _turned(xp: Arithmetic, quarter: Vec, even: Vec, odd: Vec) -> Vec:
 
 
 def sin(xp: Arithmetic, v: Vec) -> Vec:
-    """2.1 ulp for |v| <= 8192; beyond that the period is inexact, and the result still in [-1, 1]."""
+    """2.1 ulp for |v| <= 8192; beyond, the period is inexact and the result still in [-1, 1]."""
     quarter, r = _quarter_turns(xp, absolute(xp, v))
     sine, cosine = _sine_and_cosine(r)
     sign = copy_sign(xp, v * 0.0 + 1.0, v)

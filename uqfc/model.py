@@ -84,7 +84,7 @@ class CompiledModel:
                 write_shared_object(where, [self._object], weights, info, self.target)
             case ".o":
                 isa = isa_for(self.target)
-                ir = str(optimized(self.compiled.module, isa, target_machine(isa)))
+                ir = str(optimized(self.compiled.module, target_machine(isa)))
                 name = prefix or default_prefix(where.stem)
                 write_object_file(where, [ir], self.compiled.weights, info, self.target, name)
             case other:

@@ -56,7 +56,7 @@ class Arithmetic(Protocol):
         ...
 
     def to_int(self, a: Vec) -> Vec:
-        """int32 of an integral float32 with ``|a| < 2**22``; supports + - & | << >> (arithmetic)."""
+        """int32 of an integral float32, ``|a| < 2**22``; supports + - & | << >> (arithmetic)."""
         ...
 
     def to_float(self, a: Vec) -> Vec:
@@ -165,10 +165,10 @@ def round_clamped(v: F32, low: int, high: int) -> I32:
 
 
 def quantize(x: F32, scale: F32, zero_point: I32, qmin: int, qmax: int) -> I32:
-    """ONNX QuantizeLinear: ``clamp(rne(x / scale) + zero_point, qmin, qmax)``; NaN gives zero_point.
+    """ONNX QuantizeLinear: ``clamp(rne(x / scale) + zero_point, qmin, qmax)``.
 
-    ``scale`` and ``zero_point`` broadcast against ``x``. Clamping before rounding is the same as
-    after it, because the bounds are integers.
+    NaN gives zero_point. ``scale`` and ``zero_point`` broadcast against ``x``. Clamping before
+    rounding is the same as after it, because the bounds are integers.
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         v = np.asarray(x, np.float32) / np.asarray(scale, np.float32)
@@ -181,12 +181,14 @@ def quantize(x: F32, scale: F32, zero_point: I32, qmin: int, qmax: int) -> I32:
 def dequantize(q: I32, scale: F32, zero_point: I32) -> F32:
     """``float32(q - zero_point) * scale``: one float32 multiplication."""
     centred = np.asarray(q, np.int32) - np.asarray(zero_point, np.int32)
-    return centred.astype(np.float32) * np.asarray(scale, np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        return centred.astype(np.float32) * np.asarray(scale, np.float32)
 
 
 def requantize(acc: I32, multiplier: F32, zero_point: int, qmin: int, qmax: int) -> I32:
     """``zp + rne(clamp(float32(acc) * m, qmin - zp, qmax - zp))``."""
-    v = np.asarray(acc, np.int32).astype(np.float32) * multiplier
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        v = np.asarray(acc, np.int32).astype(np.float32) * multiplier
     return zero_point + round_clamped(v, qmin - zero_point, qmax - zero_point)
 
 
@@ -195,17 +197,18 @@ def multiplier(*ratio: float | F32 | F64, over: float = 1.0) -> F32:
     product = np.asarray(1.0, np.float64)
     for factor in ratio:
         product = product * np.asarray(factor, np.float64)
-    return np.asarray(product / np.float64(over)).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(product / np.float64(over)).astype(np.float32)
 
 
 def fold_bias(bias: F64 | F32, scale: F64 | F32, zero_point_term: NDArray[np.int64]) -> I32:
     """``rne(bias / scale) + zero_point_term`` as int32; ``scale`` is ``sx * sw`` in float64.
 
-    Raises OverflowError where the sum does not fit.
+    Raises OverflowError where the sum does not fit, or the bias is not a number.
     """
     q = np.rint(np.asarray(bias, np.float64) / np.asarray(scale, np.float64))
     total = q + zero_point_term.astype(np.float64)
-    if np.any(np.abs(total) >= 2.0**31):
+    if not np.all(np.abs(total) < 2.0**31):
         raise OverflowError("folded bias does not fit int32")
     return total.astype(np.int64).astype(np.int32)
 
@@ -214,15 +217,17 @@ def add_quantized(
     a: I32, za: int, ma: F32, b: I32, zb: int, mb: F32, low: int, high: int, zy: int
 ) -> I32:
     """``zy + rne(clamp(f32(a - za) * ma + f32(b - zb) * mb, low, high))``; ``m* = s* / sy``."""
-    va = (np.asarray(a, np.int32) - za).astype(np.float32) * ma
-    vb = (np.asarray(b, np.int32) - zb).astype(np.float32) * mb
-    return zy + round_clamped(va + vb, low, high)
+    left: F32 = (np.asarray(a, np.int32) - za).astype(np.float32)
+    right: F32 = (np.asarray(b, np.int32) - zb).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return zy + round_clamped(left * ma + right * mb, low, high)
 
 
 def mul_quantized(a: I32, za: int, b: I32, zb: int, m: F32, low: int, high: int, zy: int) -> I32:
     """``zy + rne(clamp(f32((a - za) * (b - zb)) * m, low, high))``; the product is exact int32."""
     product = (np.asarray(a, np.int32) - za) * (np.asarray(b, np.int32) - zb)
-    return zy + round_clamped(product.astype(np.float32) * m, low, high)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return zy + round_clamped(product.astype(np.float32) * m, low, high)
 
 
 def lookup_table(

@@ -156,7 +156,7 @@ def show(results: dict[str, dict[str, float]], count: int) -> None:
     """Print the table."""
     table = Table(title=f"MobileNetV3-Small, {count:,} test images, one thread")
     for column in ("", "top-1", "agrees", "bytes", "min ms", "median ms", "× peer"):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, row in results.items():
         table.add_row(
             name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -26,11 +26,15 @@ from uqfc.interpreter.registry import evaluate
 Array = NDArray[Any]
 
 every_isa = pytest.mark.parametrize("isa", host_isas())
-some_examples = settings(max_examples=(settings.default or settings()).max_examples // 4)
-"""An example may compile a kernel."""
+_MOST = (settings.default or settings()).max_examples
+some_examples = settings(max_examples=_MOST // 4)
+few_examples = settings(max_examples=_MOST // 10)
+"""Where every example compiles a kernel."""
 
 SIZES = st.sampled_from([1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 65])
 """Sizes around those of vectors and blocks."""
+
+DTYPES: st.SearchStrategy[Dtype] = st.sampled_from(get_args(Dtype))
 
 NUMPY_DTYPES: dict[Dtype, Any] = {
     "f32": np.float32,
@@ -41,11 +45,11 @@ NUMPY_DTYPES: dict[Dtype, Any] = {
     "i1": np.bool_,
 }
 
-SPECIAL_FLOATS = np.array(
-    [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1e-40, 1.1754944e-38, 3.4028235e38, 0.5, -0.5]
-    + [1.5, 2.5, 8388607.5, -8388609.0, 2.0**31, -(2.0**31), 2.0**63, 255.5, 1.0, -1.0, 2.0],
-    np.float32,
+_SPECIAL = (
+    "0 -0 nan inf -inf 1e-45 -1e-40 1.1754944e-38 3.4028235e38 0.5 -0.5 1.5 2.5 1 -1 2 255.5 "
+    "8388607.5 -8388609 2147483648 -2147483648 9223372036854775808"
 )
+SPECIAL_FLOATS = np.array([float(s) for s in _SPECIAL.split()], np.float32)
 
 C_TYPES: dict[str, Any] = {
     "ptr": ctypes.c_void_p,
@@ -110,7 +114,7 @@ def call_composite(kernel: TensorKernel, inputs: list[int], out: int, scratch: i
     """Compiles a function that does what ``kernel.call`` emits, and calls it."""
     module = new_module(kernel.isa, "test")
     names = [*(f"in{i}" for i in range(len(inputs))), "out", "scratch"]
-    b = Builder.function(module, kernel.isa, "run", **dict.fromkeys(names, "ptr"))
+    b = Builder.function(module, kernel.isa, "run", internal=False, **dict.fromkeys(names, "ptr"))
     pointers = [b.pointer(name) for name in names]
     kernel.call(b, pointers[:-2], pointers[-2], pointers[-1])
     b.ret()

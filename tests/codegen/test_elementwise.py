@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.codegen.harness import SEEDS
 from tests.codegen.tensor_harness import (
+    DTYPES,
     NUMPY_DTYPES,
     SIZES,
     Array,
@@ -23,12 +24,11 @@ from tests.codegen.tensor_harness import (
     run_tensor_kernel,
     some_examples,
 )
-from uqfc import numerics
 from uqfc.codegen.isa import VNNI512, Isa
 from uqfc.codegen.kernels import elementwise_ops as ops
 from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
 from uqfc.codegen.kernels.tensor import Dtype
-from uqfc.dialects import nn
+from uqfc.dialects import nn, qnn
 from uqfc.dialects.tensors import element_type
 from uqfc.elementary import UNARY, evaluate
 from uqfc.numerics import Activation
@@ -42,6 +42,7 @@ PARAMETERS: dict[str, tuple[float, ...]] = {
     "thresholded_relu": (1.0,),
 }
 INTEGERS: tuple[Dtype, ...] = ("u8", "i8", "i32", "i64")
+QUANTIZED: tuple[Dtype, ...] = ("u8", "i32")
 BINARY: dict[ops.BinaryKind, Any] = {
     "add": nn.AddOp,
     "sub": nn.SubOp,
@@ -74,7 +75,9 @@ def test_unary_functions_on_any_bits(isa: Isa, name: str) -> None:
 
 
 @every_isa
-@given(seed=SEEDS, n=SIZES, dtype=st.sampled_from(["f32", *INTEGERS]), kind=st.sampled_from([*BINARY]))
+@given(
+    seed=SEEDS, n=SIZES, dtype=st.sampled_from(["f32", *INTEGERS]), kind=st.sampled_from([*BINARY])
+)
 @some_examples
 def test_binary(isa: Isa, seed: int, n: int, dtype: Dtype, kind: ops.BinaryKind) -> None:
     rng = np.random.default_rng(seed)
@@ -97,9 +100,11 @@ def test_float_power_is_its_definition(isa: Isa, seed: int, n: int) -> None:
 @every_isa
 @given(seed=SEEDS, n=SIZES, predicate=st.sampled_from(get_args(ops.Predicate)), data=st.data())
 @some_examples
-def test_compare(isa: Isa, seed: int, n: int, predicate: ops.Predicate, data: st.DataObject) -> None:
+def test_compare(
+    isa: Isa, seed: int, n: int, predicate: ops.Predicate, data: st.DataObject
+) -> None:
     rng = np.random.default_rng(seed)
-    dtype = data.draw(st.sampled_from(["f32", "i1", *INTEGERS]))
+    dtype = data.draw(DTYPES)
     x, y = random_array(rng, dtype, (n,)), random_array(rng, dtype, (n,))
     y = np.where(rng.random(n) < 0.3, x, y)
     op = nn.CompareOp(operand(x), operand(y), predicate)
@@ -110,8 +115,8 @@ def test_compare(isa: Isa, seed: int, n: int, predicate: ops.Predicate, data: st
 @given(
     seed=SEEDS,
     n=SIZES,
-    source=st.sampled_from(["f32", "i1", *INTEGERS]),
-    target=st.sampled_from(["f32", "i1", *INTEGERS]),
+    source=DTYPES,
+    target=DTYPES,
 )
 @some_examples
 def test_cast(isa: Isa, seed: int, n: int, source: Dtype, target: Dtype) -> None:
@@ -127,8 +132,10 @@ def test_select_broadcasts(
     isa: Isa, seed: int, shape: tuple[int, int], data: st.DataObject
 ) -> None:
     rng = np.random.default_rng(seed)
-    dtype = data.draw(st.sampled_from(["f32", "i1", *INTEGERS]))
-    shapes = [data.draw(st.sampled_from([shape, (shape[0], 1), shape[1:], (1,), ()])) for _ in "123"]
+    dtype = data.draw(DTYPES)
+    shapes = [
+        data.draw(st.sampled_from([shape, (shape[0], 1), shape[1:], (1,), ()])) for _ in "123"
+    ]
     shapes[data.draw(st.integers(0, 2))] = shape
     arrays = [random_array(rng, d, s) for d, s in zip(("i1", dtype, dtype), shapes, strict=True)]
     op = nn.SelectOp(*map(operand, arrays))
@@ -186,8 +193,7 @@ def test_quantize_to_interleaved_channels(
     x = np.where(rng.random(x.shape) < 0.5, x, random_array(rng, "f32", x.shape))
     qmin, qmax = (0, 255) if rng.random() < 0.5 else (min(zero, 3), max(zero, 250))
     step = Step(ops.Quantize(scale, zero, qmin, qmax), (0,))
-    with np.errstate(all="ignore"):
-        q = numerics.quantize(x, np.float32(scale), np.int32(zero), qmin, qmax).astype(np.uint8)
+    q = meaning(qnn.QuantizeOp(operand(x), scale, zero, qmin, qmax), x)
     plain = ElementwiseKernel(isa, x.shape, (Input("f32", x.shape),), (step,))
     assert_same(run_tensor_kernel(plain, [x], x.shape, np.uint8), q)
     shape = (2, pixels, channels)
@@ -199,7 +205,9 @@ def test_quantize_to_interleaved_channels(
 
 def test_images_are_interleaved_in_vectors() -> None:
     planes = Input("f32", (1, 8, 8, 3), (192, 8, 1, 64))
-    kernel = ElementwiseKernel(VNNI512, (1, 8, 8, 3), (planes,), (Step(ops.Quantize(1.0, 0), (0,)),))
+    kernel = ElementwiseKernel(
+        VNNI512, (1, 8, 8, 3), (planes,), (Step(ops.Quantize(1.0, 0), (0,)),)
+    )
     assert (kernel.interleaved, kernel.reads) == (3, ("vector",))
 
 
@@ -213,26 +221,18 @@ def test_quantized_arithmetic(
     a, gate = random_array(rng, "u8", (2, m, n)), random_array(rng, "u8", (2, 1, n))
     ma, mb = (float(v) for v in (2.0 ** rng.uniform(-9, 1, 2)).astype(np.float32))
     za, zb, zy = zeros
-    qmin, qmax = min(zy, 5), max(zy, 251)
-    bounds = (qmin - zy, qmax - zy, zy)
-    left, right = a.astype(np.int32), gate.astype(np.int32)
-    cases = {
-        ops.MulQuantized(za, zb, ma, zy, qmin, qmax): numerics.mul_quantized(
-            left, za, right, zb, np.float32(ma), *bounds
-        ),
-        ops.AddQuantized(za, ma, zb, mb, zy, qmin, qmax): numerics.add_quantized(
-            left, za, np.float32(ma), right, zb, np.float32(mb), *bounds
-        ),
-    }
-    for op, want in cases.items():
-        kernel = one_op(isa, op, ("u8", "u8"), a, gate)
-        got = run_tensor_kernel(kernel, [a, gate], a.shape, np.uint8, in_place=0)
-        assert_same(got, want.astype(np.uint8))
-    for dtype in ("u8", "i32"):
+    bounds = (min(zy, 5), max(zy, 251))
+    factors = {"lhs_multiplier": ma, "rhs_multiplier": mb}
+    add = qnn.QAddOp(operand(a), operand(gate), zeros, bounds, factors)
+    mul = qnn.QMulOp(operand(a), operand(gate), zeros, bounds, {"multiplier": ma})
+    add_quantized = ops.AddQuantized(za, ma, zb, mb, zy, *bounds)
+    mul_quantized = ops.MulQuantized(za, zb, ma, zy, *bounds)
+    check(isa, one_op(isa, add_quantized, ("u8", "u8"), a, gate), add, a, gate, in_place=0)
+    check(isa, one_op(isa, mul_quantized, ("u8", "u8"), a, gate), mul, a, gate, in_place=0)
+    for dtype in QUANTIZED:
         q = random_array(rng, dtype, (n,))
-        kernel = one_op(isa, ops.Dequantize(ma, za), (dtype,), q)
-        want = numerics.dequantize(q.astype(np.int32), np.float32(ma), np.int32(za))
-        assert_same(run_tensor_kernel(kernel, [q], (n,), np.float32), want)
+        op = qnn.DequantizeOp(operand(q), ma, za)
+        check(isa, one_op(isa, ops.Dequantize(ma, za), (dtype,), q), op, q)
 
 
 @every_isa

@@ -62,7 +62,9 @@ def check_law(apply: Apply, inputs: list[Array]) -> None:
     np.testing.assert_array_equal(result, folded.array)
     if result.dtype == np.float32:  # equal zeros and infinities of the same sign
         numbers = ~np.isnan(result)
-        np.testing.assert_array_equal(np.signbit(result)[numbers], np.signbit(folded.array)[numbers])
+        np.testing.assert_array_equal(
+            np.signbit(result)[numbers], np.signbit(folded.array)[numbers]
+        )
 
 
 @given(
@@ -124,7 +126,7 @@ def test_cast(
 def test_reduce(
     data: st.DataObject, kind: Attribute, reduction: str, shape: tuple[int, ...]
 ) -> None:
-    if kind == f32 and reduction in ("sum", "prod") or not shape:
+    if (kind == f32 and reduction in ("sum", "prod")) or not shape:
         return
     axes = data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))
     values = data.draw(arrays(kind, shape))

@@ -4,33 +4,18 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
 
 from tests.passes.graphs import (
     TO_NHWC,
     GraphBuilder,
     assert_exact,
-    assert_idempotent,
-    graphs,
     ops_of,
 )
 from uqfc.dialects import nn, quant
 from uqfc.dialects.quant import QuantParams, UniformType
 from uqfc.dialects.tensors import shape_of
 from uqfc.passes.sink_transposes import SinkTransposes
-
-
-@given(graphs())
-@settings(max_examples=200, deadline=None)
-def test_exact(module: ModuleOp) -> None:
-    assert_exact(module, SinkTransposes())
-
-
-@given(graphs())
-@settings(max_examples=100, deadline=None)
-def test_idempotent(module: ModuleOp) -> None:
-    assert_idempotent(module, SinkTransposes())
 
 
 def residual_network() -> ModuleOp:

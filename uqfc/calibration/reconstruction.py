@@ -18,6 +18,8 @@ _DAMPING = 0.01
 _COLUMNS = 64
 """Columns rounded before their errors are spread to the rest by one matrix product."""
 
+_MOST_STEPS = 32
+"""Single steps of a row after compensation: the first ones bring nearly all of the gain."""
 _ROW_ELEMENTS = 1 << 16
 """Elements of the rows that are refined together: the temporaries stay in the cache."""
 
@@ -72,7 +74,7 @@ def adaptive_round(
 
     Columns are rounded in turn and each one's error is made up for by those not yet rounded
     (E. Frantar et al., "GPTQ", ICLR 2023, the largest diagonal first); then single weights are
-    moved by one step, always the best of a row, for as long as that helps. The error of no output
+    moved by one step, always the best of a row, at most ``_MOST_STEPS`` times. The error of no output
     channel is above that of rounding to nearest.
 
     - ``w``: weights [O, K]; the order of K is that of the patches in ``gram``.
@@ -152,7 +154,7 @@ class _Problem:
         return result
 
     def refine(self, levels: F64, low: F64, high: F64) -> F64:
-        """Greedy steps of ±1 until no single one lowers the loss of its row."""
+        """Greedy steps of ±1, each of which lowers the loss of its row."""
         levels = levels.copy()
         gradient = self.times_gram(levels * self.scale - self.w)
         size = max(1, _ROW_ELEMENTS // max(levels.shape[1], 1))
@@ -171,7 +173,9 @@ class _Problem:
         curvature = diagonals[group] * scale * scale
         # A gain must exceed the rounding errors of the gradient, or steps could go on for ever.
         enough = 1e-9 * np.max(curvature, axis=1, initial=0.0)
-        while rows.size:
+        for _ in range(_MOST_STEPS):
+            if not rows.size:
+                return
             direction = np.where(g > 0, -1.0, 1.0)
             change = curvature - 2 * scale * np.abs(g)
             stepped = n + direction
@@ -194,6 +198,7 @@ class _Problem:
             step = direction[each, best]
             n[each, best] += step
             g += (step * scale[each, best])[:, None] * self.gram[group, best]
+        levels[rows] = n
 
 
 def _to_rows(parameter: F32 | I32, shape: tuple[int, ...]) -> F64:

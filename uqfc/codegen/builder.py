@@ -170,34 +170,21 @@ class Builder(VectorArithmetic):
         ``carry`` is a list of values or pointers that the body may replace: inside the loop, and
         after it, the list holds the values of that point.
         """
-        first, last, increment = self._i64(start), self._i64(stop), self._i64(step)
+        last, increment = self._i64(stop), self._i64(step)
         state: list[Any] = carry if carry is not None else []
-        kinds: list[Any] = [type(s) for s in state]
-        before = self.ir.block
-        header = self.llvm_function.append_basic_block("loop")
-        body = self.llvm_function.append_basic_block("loop.body")
-        done = self.llvm_function.append_basic_block("loop.end")
-        self.ir.branch(header)
-        self.ir.position_at_end(header)
-        phis = [self._phi(s.ir, before) for s in (first, *state)]
-        self.ir.cbranch(self.ir.icmp_signed("<", phis[0], last.ir), body, done)
-        self.ir.position_at_end(body)
-        carried = [kind(self, phi) for kind, phi in zip(kinds, phis[1:], strict=True)]
-        state[:] = carried
-        index = Value(self, phis[0])
-        yield index
-        after = [index + increment, *state]
-        for phi, value in zip(phis, after, strict=True):
-            phi.add_incoming(value.ir, self.ir.block)
-        self.ir.branch(header)
-        self.ir.position_at_end(done)
-        state[:] = carried
+        both: list[Any] = [self._i64(start), *state]
+        with self.while_loop(lambda: both[0].lt(last), both):
+            index: Value = both[0]
+            state[:] = both[1:]
+            yield index
+            both[:] = [index + increment, *state]
+        state[:] = both[1:]
 
     @contextmanager
     def while_loop(
         self, condition: Callable[[], Value], carry: list[Any]
     ) -> Generator[None, None, None]:
-        """Runs the body as long as ``condition()``, of the carried values, is true; see ``loop``."""
+        """Runs the body as long as ``condition()`` of the carried values is true; see ``loop``."""
         kinds: list[Any] = [type(s) for s in carry]
         before = self.ir.block
         header = self.llvm_function.append_basic_block("while")

@@ -40,7 +40,7 @@ def target_machine(isa: Isa) -> Any:
     )
 
 
-def optimized(module: Any, isa: Isa, machine: Any) -> Any:
+def optimized(module: Any, machine: Any) -> Any:
     """The parsed, verified and optimized LLVM module of an llvmlite ``ir.Module``.
 
     A short list of passes: kernels are written in the form they should have, and no pass that
@@ -68,13 +68,13 @@ def optimized(module: Any, isa: Isa, machine: Any) -> Any:
 def compile_object(module: Any, isa: Isa) -> bytes:
     """The ELF object of an llvmlite ``ir.Module``. Same module, same bytes."""
     machine = target_machine(isa)
-    return machine.emit_object(optimized(module, isa, machine))
+    return machine.emit_object(optimized(module, machine))
 
 
 def assembly(module: Any, isa: Isa) -> str:
     """The assembly text that ``compile_object`` would encode."""
     machine = target_machine(isa)
-    return machine.emit_assembly(optimized(module, isa, machine))
+    return machine.emit_assembly(optimized(module, machine))
 
 
 class LoadedCode:

@@ -76,7 +76,7 @@ class Emitter:
         self.isa = isa
         self.llvm = new_module(isa, "uqfc")
         self.blob = Blob()
-        pointers = {name: "ptr" for name in ("inputs", "outputs", "arena", "weights")}
+        pointers = dict.fromkeys(("inputs", "outputs", "arena", "weights"), "ptr")
         self.b = Builder.function(self.llvm, isa, RUN, internal=False, **pointers)
         self.arguments = [self.load_argument(a) for a in self.block.args]
 
@@ -127,5 +127,5 @@ class Emitter:
 
 
 def emit_module(module: ModuleOp, input_count: int, isa: Isa) -> Compiled:
-    """LLVM code of ``@main`` after ``plan-memory``; its first ``input_count`` arguments are inputs."""
+    """LLVM code of ``@main`` after ``plan-memory``; its first ``input_count`` arguments: inputs."""
     return Emitter(main_of(module), input_count, isa).run()

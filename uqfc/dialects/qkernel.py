@@ -63,7 +63,7 @@ Storage: TypeAlias = Literal["s8", "u4", "s16"]
 
 @dataclass(frozen=True)
 class Packing:
-    """How weights and their zero points are stored for a kernel; ``uqfc.packing`` has the functions.
+    """How weights and zero points are stored for a kernel; ``uqfc.packing`` has the functions.
 
     ``panels`` for matrix products and convolutions, with ``panel`` output channels each and the
     ``groups`` of a convolution one after the other; ``depthwise`` for one channel per group.
@@ -284,9 +284,7 @@ class ViewOp(IRDLOperation):
             raise VerifyException(f"qkernel.view: offset is not a multiple of {ALIGNMENT}")
 
 
-Qkernel = Dialect(
-    "qkernel", [ArenaOp, LaunchOp, UnpackOp, ViewOp, YieldOp], [PackingAttr]
-)
+Qkernel = Dialect("qkernel", [ArenaOp, LaunchOp, UnpackOp, ViewOp, YieldOp], [PackingAttr])
 
 __all__ = [
     "ALIGNMENT",

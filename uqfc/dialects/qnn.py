@@ -1,7 +1,7 @@
 """The integer graph: 8-bit activations, 8- or 4-bit weights, exact int32 sums.
 
-Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4, i16) and a zero
-point per output channel. The addend holds bias and zero-point corrections, the multiplier the
+Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4, i16) and a
+zero point per output channel. The addend holds bias and zero-point corrections, the multiplier the
 ratio of scales; both are constants of one value per output channel.
 """
 
@@ -82,7 +82,7 @@ class Epilogue:
 
 @irdl_attr_definition
 class EpilogueAttr(Data[Epilogue]):
-    """``#qnn.epilogue<zero_point, qmin:qmax, residual_zp:residual_mult, reciprocal, #nn.fn<…>>``."""
+    """``#qnn.epilogue<zero_point, qmin:qmax, residual_zp:multiplier, reciprocal, #nn.fn<…>>``."""
 
     name = "qnn.epilogue"
 
@@ -339,7 +339,7 @@ class QLinearOp(IntegerLayerOp):
 
 @irdl_op_definition
 class QMatmulOp(TensorOp):
-    """``sum((lhs - lhs_zero_point) * (rhs - rhs_zero_point))`` as i32; both operands ui8, dynamic."""
+    """``sum((lhs - lhs_zero_point) * (rhs - rhs_zero_point))`` as i32; both operands are ui8."""
 
     name = "qnn.matmul"
     lhs = operand_def()

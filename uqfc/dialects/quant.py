@@ -242,9 +242,7 @@ class QcastOp(TensorOp):
     assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
 
     def __init__(self, x: SSAValue | Operation, params: QuantParams) -> None:
-        super().__init__(
-            operands=[x], result_types=[tensor_type(shape_of(x), UniformType(params))]
-        )
+        super().__init__(operands=[x], result_types=[tensor_type(shape_of(x), UniformType(params))])
 
     def infer_type(self) -> AnyTensor:
         if element_of(self.x) != f32:
@@ -285,7 +283,9 @@ class ScastOp(TensorOp):
 
     def infer_type(self) -> AnyTensor:
         source, target = element_of(self.x), element_of(self.result)
-        quantized, storage = (source, target) if isinstance(source, UniformType) else (target, source)
+        quantized, storage = (
+            (source, target) if isinstance(source, UniformType) else (target, source)
+        )
         if not isinstance(quantized, UniformType):
             raise VerifyException("quant.scast: neither side is quantized")
         if STORAGE_ELEMENTS.get(quantized.data.storage, storage) != storage:

@@ -1,4 +1,4 @@
-"""What every dialect shares: NumPy <-> dense attributes, short constructors for attributes, shapes."""
+"""What every dialect shares: dense attributes <-> NumPy, constructors for attributes, shapes."""
 
 from __future__ import annotations
 

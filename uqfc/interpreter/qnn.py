@@ -17,8 +17,8 @@ from uqfc.numerics import F32, I32, NUMPY
 def quantize(op: qnn.QuantizeOp, x: F32) -> Array:
     q = numerics.quantize(
         x,
-        np.float32(op.scale.value.data),
-        np.int32(op.zero_point.value.data),
+        np.asarray(op.scale.value.data, np.float32),
+        np.asarray(op.zero_point.value.data, np.int32),
         op.qmin.value.data,
         op.qmax.value.data,
     )
@@ -27,9 +27,9 @@ def quantize(op: qnn.QuantizeOp, x: F32) -> Array:
 
 @meaning(qnn.DequantizeOp)
 def dequantize(op: qnn.DequantizeOp, x: Array) -> Array:
-    return numerics.dequantize(
-        x.astype(np.int32), np.float32(op.scale.value.data), np.int32(op.zero_point.value.data)
-    )
+    scale = np.asarray(op.scale.value.data, np.float32)
+    zero_point = np.asarray(op.zero_point.value.data, np.int32)
+    return numerics.dequantize(x.astype(np.int32), scale, zero_point)
 
 
 def centred_weight(weight: Array, zero_point: I32) -> I32:
@@ -37,7 +37,9 @@ def centred_weight(weight: Array, zero_point: I32) -> I32:
     return weight.astype(np.int32) - zero_point.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def epilogue(op: qnn.IntegerLayerOp, total: Array, multiplier: F32, residual: Array | None) -> Array:
+def epilogue(
+    op: qnn.IntegerLayerOp, total: Array, multiplier: F32, residual: Array | None
+) -> Array:
     """The result from the int32 sums (addend included); see ``qnn.Epilogue``."""
     acc = total.astype(np.int32)
     if not np.array_equal(acc, total):

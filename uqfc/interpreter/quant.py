@@ -1,4 +1,4 @@
-"""Meanings of the ``quant`` casts. A tensor of quantized elements is an int32 array of storage values."""
+"""Meanings of the ``quant`` casts. Quantized elements are held as int32 storage values."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, Operation
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import (
     GreedyRewritePatternApplier,
@@ -42,7 +42,7 @@ def canonical(weight: Array, zero_point: I32, element: Attribute) -> tuple[I32, 
 
 
 class CanonicalizeWeights(RewritePattern):
-    def match_and_rewrite(self, op: object, rewriter: PatternRewriter) -> None:
+    def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter, /) -> None:
         if not isinstance(op, IntegerLayerOp):
             return
         weight, zero = op.weight.owner, op.weight_zero_point.owner
@@ -54,12 +54,12 @@ class CanonicalizeWeights(RewritePattern):
             return
         new_weight = nn.ConstantOp(array.astype(numpy_dtype(element)), element)
         new_zero = nn.ConstantOp(zero_point.astype(np.int32))
-        rewriter.insert_op_before_matched_op([new_weight, new_zero])
+        rewriter.insert([new_weight, new_zero])
         op.operands[1], op.operands[2] = new_weight.result, new_zero.result
         rewriter.notify_op_modified(op)
         for constant in (weight, zero):
             if constant.result.first_use is None:
-                rewriter.erase_op(constant)
+                rewriter.erase(constant)
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,7 @@ def outline(group: list[Operation]) -> LaunchOp:
     last = group[-1]
     block.add_op(YieldOp(mapping[last.results[0]]))
     launch = LaunchOp(inputs, Region(block))
-    launch.attributes.update(
-        {k: v for k, v in last.attributes.items() if k in ("layer",)}
-    )
+    launch.attributes.update({k: v for k, v in last.attributes.items() if k in ("layer",)})
     Rewriter.replace_op(last, launch)
     for op in reversed(group[:-1]):
         Rewriter.erase_op(op)
@@ -122,9 +120,7 @@ def root(value: SSAValue) -> SSAValue:
 
 def shares_memory(op: Operation) -> bool:
     """A reshape of what some kernel makes: another view of the same bytes of the arena."""
-    return isinstance(op, nn.ReshapeOp) and not isinstance(
-        root(op.x).owner, Block | nn.ConstantOp
-    )
+    return isinstance(op, nn.ReshapeOp) and not isinstance(root(op.x).owner, Block | nn.ConstantOp)
 
 
 def copy_results(block: Block) -> None:
@@ -181,5 +177,3 @@ class FormKernelsPass(ModulePass):
             for constant in [o for o in block.ops if isinstance(o, nn.ConstantOp)]:
                 if constant.result.first_use is None:
                     Rewriter.erase_op(constant)
-
-

@@ -14,16 +14,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xdsl.builder import Builder, InsertPoint
+from xdsl.builder import Builder
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint
 
 from uqfc.dialects import nn
 from uqfc.dialects.quant import ObserveOp
-from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations, has_integer_form, is_constant
+from uqfc.passes.support.quantizable import (
+    LAYERS,
+    MOVEMENT,
+    activations,
+    has_integer_form,
+    is_constant,
+)
 
 
 def integer_ops(function: FuncOp) -> list[Operation]:
@@ -33,13 +40,14 @@ def integer_ops(function: FuncOp) -> list[Operation]:
     quantized: set[SSAValue] = set()
     for op in candidates:
         inputs = [v for v in activations(op) if not is_constant(v)]
-        if isinstance(op, LAYERS) or (inputs and all(v in quantized for v in inputs)):
+        follows = bool(inputs) and all(v in quantized for v in inputs)
+        leads = isinstance(op, MOVEMENT) and reaches_layer(op)
+        if isinstance(op, LAYERS) or follows or leads:
             chosen[op] = None
             quantized.update(op.results)
-        elif isinstance(op, MOVEMENT) and reaches_layer(op):
-            chosen[op] = None
-            quantized.update(op.results)
-    while dropped := [op for op in chosen if not isinstance(op, LAYERS) and not read_by(op, chosen)]:
+    while dropped := [
+        op for op in chosen if not isinstance(op, LAYERS) and not read_by(op, chosen)
+    ]:
         for op in dropped:
             del chosen[op]
     return list(chosen)

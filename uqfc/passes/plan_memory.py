@@ -53,9 +53,7 @@ def place(buffers: Iterable[Buffer]) -> tuple[list[int], int]:
     for index in order:
         buffer = listed[index]
         taken = sorted(
-            (offsets[j], offsets[j] + listed[j].size)
-            for j in placed
-            if buffer.overlaps(listed[j])
+            (offsets[j], offsets[j] + listed[j].size) for j in placed if buffer.overlaps(listed[j])
         )
         offset = 0
         for start, end in taken:
@@ -179,5 +177,3 @@ class PlanMemoryPass(ModulePass):
         for function in op.ops:
             if isinstance(function, FuncOp):
                 Plan(function).run()
-
-

@@ -26,8 +26,8 @@ from uqfc.dialects import nn
 from uqfc.dialects.quant import DcastOp, QuantParams, ScastOp, UniformType, uniform_of
 from uqfc.dialects.tensors import i8, ui4
 from uqfc.numerics import F32, F64, I32, dequantize, quantize
-from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.select_bit_width import decision_of
+from uqfc.passes.support.quantizable import LAYERS
 
 LARGEST_BIAS = float(2**30)
 """A bias in units of ``sx * sw`` stays below this, so that it fits the int32 accumulator."""
@@ -78,18 +78,14 @@ def usable_scales(scale: F32, weight: F32, bias: F32 | None, x_scale: float) -> 
     return np.nextafter(wanted.astype(np.float32), np.float32(np.inf))
 
 
-def quantized(
-    weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: F64 | None
-) -> I32:
+def quantized(weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: F64 | None) -> I32:
     """Integers of ``weight`` (axis 0: output channels)."""
     if gram is not None:
         rows = weight.reshape(len(weight), -1)
         q = adaptive_round(rows, gram, scale, zero_point, kind.qmin, kind.qmax)
         return q.reshape(weight.shape)
     shape = (-1, *[1] * (weight.ndim - 1))
-    return quantize(
-        weight, scale.reshape(shape), zero_point.reshape(shape), kind.qmin, kind.qmax
-    )
+    return quantize(weight, scale.reshape(shape), zero_point.reshape(shape), kind.qmin, kind.qmax)
 
 
 @dataclass(frozen=True)

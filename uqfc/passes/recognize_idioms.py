@@ -5,7 +5,8 @@ Recognised, with operands of mul and add in either order (``c`` stands for a con
 - clip: ``min(max(x, a), b)``, and consecutive clips and ReLUs;
 - hard-sigmoid: ``clip(x + 3, 0, 6) / 6`` (or ``* 1/6``), ``clip(x * a + b, 0, 1)``;
 - hard-swish: ``x * hard_sigmoid(x, 1/6, 1/2)``, ``x * clip(x + 3, 0, 6) / 6`` however grouped;
-- SiLU: ``x * sigmoid(x)``; GELU: ``0.5 * x * (1 + erf(x / sqrt 2))`` however grouped;
+- SiLU: ``x * sigmoid(x)``; GELU: ``0.5 * x * (1 + erf(x / sqrt 2))`` however grouped, and
+  with ``tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))`` for the erf;
 - Mish: ``x * tanh(softplus(x))``.
 
 Law: a bound. The function is the same real function; constants of the pattern may differ from it
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import pi
 
 import numpy as np
 from xdsl.context import Context
@@ -141,7 +143,8 @@ class SelfGated(RewritePattern):
             return "hard_swish"
         found = fn_of(gate)
         if found is None:
-            return "gelu" if is_gelu_gate(gate, x) else None
+            by = scaled(gate)
+            return gelu_name(by[0], x) if by is not None and near(by[1], 0.5) else None
         if found[0].name == "sigmoid" and found[1] is x:
             return "silu"
         inner = fn_of(found[1])
@@ -150,19 +153,45 @@ class SelfGated(RewritePattern):
         return None
 
 
-def is_gelu_gate(gate: SSAValue, x: SSAValue) -> bool:
-    """``0.5 * (1 + erf(x / sqrt 2))``."""
-    by = scaled(gate)
-    return by is not None and near(by[1], 0.5) and is_erf_plus_one(by[0], x)
-
-
-def is_erf_plus_one(value: SSAValue, x: SSAValue) -> bool:
+def gelu_name(value: SSAValue, x: SSAValue) -> str | None:
+    """Which GELU has ``value``, ``1 + erf(…)`` or ``1 + tanh(…)``, as its factor."""
     moved = shifted(value)
-    if moved is None or not near(moved[1], 1.0):
+    found = fn_of(moved[0]) if moved is not None and near(moved[1], 1.0) else None
+    argument = None if found is None else scaled(found[1])
+    if found is None or argument is None:
+        return None
+    if found[0].name == "erf" and argument[0] is x and near(argument[1], 2.0**-0.5):
+        return "gelu"
+    is_tanh = found[0].name == "tanh" and near(argument[1], (2 / pi) ** 0.5)
+    return "gelu_tanh" if is_tanh and is_cubic(argument[0], x) else None
+
+
+def is_cubic(value: SSAValue, x: SSAValue) -> bool:
+    """``x + 0.044715 * x**3``."""
+    add = defining(value, nn.AddOp)
+    if add is None or add.activation is not None:
         return False
-    found = fn_of(moved[0])
-    argument = None if found is None or found[0].name != "erf" else scaled(found[1])
-    return argument is not None and argument[0] is x and near(argument[1], 2.0**-0.5)
+    for own, other in split(add):
+        by = scaled(other)
+        if own is x and by is not None and near(by[1], 0.044715) and is_cube(by[0], x):
+            return True
+    return False
+
+
+def is_cube(value: SSAValue, x: SSAValue) -> bool:
+    """``x**3`` as a power or two products."""
+    power = defining(value, nn.PowOp)
+    if power is not None:
+        return power.lhs is x and scalar_of(power.rhs) == 3.0
+    mul = defining(value, nn.MulOp)
+    return mul is not None and any(own is x and is_square(other, x) for own, other in split(mul))
+
+
+def is_square(value: SSAValue, x: SSAValue) -> bool:
+    power, mul = defining(value, nn.PowOp), defining(value, nn.MulOp)
+    if power is not None:
+        return power.lhs is x and scalar_of(power.rhs) == 2.0
+    return mul is not None and mul.activation is None and mul.lhs is x and mul.rhs is x
 
 
 class ScaledProduct(RewritePattern):
@@ -178,8 +207,9 @@ class ScaledProduct(RewritePattern):
                 if near(by[1], 1 / 6) and as_relu6(gate) is x:
                     replace_named(rewriter, op, nn.UnaryOp(x, nn.fn("hard_swish")))
                     return
-                if near(by[1], 0.5) and is_erf_plus_one(gate, x):
-                    replace_named(rewriter, op, nn.UnaryOp(x, nn.fn("gelu")))
+                name = gelu_name(gate, x) if near(by[1], 0.5) else None
+                if name is not None:
+                    replace_named(rewriter, op, nn.UnaryOp(x, nn.fn(name)))
                     return
         if isinstance(op, nn.MulOp):
             self.scaled_operand(op, rewriter)
@@ -191,8 +221,9 @@ class ScaledProduct(RewritePattern):
             by = scaled(part)
             if by is None or op.activation is not None:
                 continue
-            if near(by[1], 0.5) and is_erf_plus_one(gate, by[0]):
-                replace_named(rewriter, op, nn.UnaryOp(by[0], nn.fn("gelu")))
+            name = gelu_name(gate, by[0]) if near(by[1], 0.5) else None
+            if name is not None:
+                replace_named(rewriter, op, nn.UnaryOp(by[0], nn.fn(name)))
                 return
             if near(by[1], 1 / 6) and as_relu6(gate) is by[0]:
                 replace_named(rewriter, op, nn.UnaryOp(by[0], nn.fn("hard_swish")))
@@ -210,14 +241,16 @@ class Clip(RewritePattern):
 
     @staticmethod
     def from_bounds(op: nn.MaximumOp | nn.MinimumOp, rewriter: PatternRewriter) -> None:
-        bound = scalar_of(op.rhs)
-        if bound is None or not np.isfinite(bound) or shape_of(op.lhs) != shape_of(op.result):
+        x, bound = op.lhs, scalar_of(op.rhs)
+        if bound is None:
+            x, bound = op.rhs, scalar_of(op.lhs)
+        if bound is None or not np.isfinite(bound) or shape_of(x) != shape_of(op.result):
             return
         if isinstance(op, nn.MaximumOp):
             function = nn.fn("relu") if bound == 0 else nn.fn("clip", bound, LARGEST)
         else:
             function = nn.fn("clip", -LARGEST, bound)
-        replace_named(rewriter, op, nn.UnaryOp(op.lhs, function))
+        replace_named(rewriter, op, nn.UnaryOp(x, function))
 
     @staticmethod
     def merge(op: nn.UnaryOp, rewriter: PatternRewriter) -> None:

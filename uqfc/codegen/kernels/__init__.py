@@ -27,7 +27,7 @@ int32 arrays [N, K] with zero points [N]; convolutions use [Cout, kh, kw, Cin / 
 [C, kh, kw]. Storage: ``s8`` (zero points must be 0), ``u4`` (values 0..15, any zero point 0..15;
 s4 is stored as value + 8 with zero point + 8), ``s16`` (zero points must be 0; for 8-bit weights
 whose difference to their zero point needs 9 bits). Addends hold the bias and ``-zx * sum(w - zw)``.
-The sum must fit int32, which the caller proves; ``s16`` needs |w| <= 32767.
+The sum must fit int32, which the caller proves.
 
 Memory contract: ``x``, ``residual`` and ``scratch`` have 64 readable bytes after their end; ``x``
 is not ``out``; ``residual`` may be ``out`` itself; nothing is written past the end of ``out``.

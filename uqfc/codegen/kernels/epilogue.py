@@ -138,9 +138,7 @@ class Epilogue:
         clamped = b.clamp(v, scalars["low"], scalars["high"])
         return b.round_clamped(clamped, scalars["zero_point"])
 
-    def store(
-        self, out: Pointer, result: Value, count: Value | None, full: Value | None
-    ) -> None:
+    def store(self, out: Pointer, result: Value, count: Value | None, full: Value | None) -> None:
         """Stores all lanes if ``full`` (a scalar i1) or not given, else the first ``count``."""
         lanes = result.trunc("i8") if self.output == "u8" else result
         if full is None or count is None:

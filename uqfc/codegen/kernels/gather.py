@@ -41,7 +41,7 @@ PARAMETERS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Gather:
-    """An im2col function. ``rows``: kernel rows, each one run of at most ``chunk`` bytes; 0: any."""
+    """An im2col function: for ``rows`` kernel rows of at most ``chunk`` bytes each; 0 is any."""
 
     rows: int
     chunk: int

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import DotKind, Operand, dot_for
-from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.codegen.vector import LANES, Value
 
 LOW_NIBBLES = 0x0F0F0F0F
 ALL_BYTES = 0x01010101

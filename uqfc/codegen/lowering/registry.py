@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 from xdsl.ir import BlockArgument, Operation, SSAValue
@@ -86,4 +86,4 @@ def constant_operand(launch: LaunchOp, value: SSAValue) -> Array | None:
     if isinstance(value.owner, ConstantOp):
         return value.owner.array
     owner = launch.inputs[operand_index(value)].owner
-    return cast(Array, owner.array) if isinstance(owner, ConstantOp) else None
+    return owner.array if isinstance(owner, ConstantOp) else None

@@ -63,9 +63,7 @@ def movement_kernel(op: Operation, isa: Isa) -> TensorKernel:
             raise TypeError(f"{op.name} does not move elements")
 
 
-@lowering(
-    nn.ReshapeOp, nn.TransposeOp, nn.BroadcastOp, nn.SliceOp, nn.ConcatOp, nn.PadOp
-)
+@lowering(nn.ReshapeOp, nn.TransposeOp, nn.BroadcastOp, nn.SliceOp, nn.ConcatOp, nn.PadOp)
 def move(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
     return tensor_choice(movement_kernel(op, isa), op.operands)
 
@@ -173,5 +171,3 @@ def integer_matmul(launch: LaunchOp, op: qnn.QMatmulOp, isa: Isa) -> Choice:
     zeros = op.lhs_zero_point.value.data, op.rhs_zero_point.value.data
     kernel = IntegerMatmulKernel(isa, shape_of(op.lhs), shape_of(op.rhs), *zeros)
     return tensor_choice(kernel, op.operands)
-
-

@@ -199,6 +199,7 @@ class LayerNormOp(NormalizingOp):
     ``d / sqrt(mean(d * d) + epsilon) * scale + bias``; means are strided sums / count."""
 
     name = "nn.layer_norm"
+    x = operand_def()  # again, as operands of a base class come after those of a subclass
     scale = operand_def()
     bias = operand_def()
     epsilon = prop_def(FloatAttr)

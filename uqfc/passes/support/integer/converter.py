@@ -16,13 +16,13 @@ from uqfc.dialects.qnn import DequantizeOp, IntegerLayerOp, QuantizeOp
 from uqfc.dialects.quant import DcastOp, QcastOp, QuantParams, ScastOp, UniformType, uniform_of
 from uqfc.dialects.tensors import Array, element_of, i8, shape_of, ui8
 from uqfc.numerics import quantize
+from uqfc.passes.select_bit_width import Decision, Reason, decision_of, set_decision
 from uqfc.passes.support.integer.elementwise import integer_form
 from uqfc.passes.support.integer.emulation import emulated
 from uqfc.passes.support.integer.layers import Layer, integer_layer
 from uqfc.passes.support.integer.values import Affine, Quantized, unsigned
 from uqfc.passes.support.integer.weights import QuantizedConstant
 from uqfc.passes.support.quantizable import LAYERS, activations, has_integer_form
-from uqfc.passes.select_bit_width import Decision, Reason, decision_of, set_decision
 
 STORAGE_NAMES = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}
 

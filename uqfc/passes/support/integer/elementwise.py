@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 
 from uqfc.dialects import nn
 from uqfc.dialects.nn.reductions import PoolWindow
@@ -15,6 +15,7 @@ from uqfc.elementary import UNARY
 from uqfc.numerics import F64, Activation, lookup_table, multiplier
 from uqfc.passes.support.integer.values import Affine, Quantized
 from uqfc.passes.support.quantizable import MOVEMENT
+from uqfc.passes.support.rewriting import rebuilt
 
 Ops = list[Operation]
 
@@ -101,7 +102,7 @@ def pooled(x: Quantized, target: Affine, window: PoolWindow, counts: F64) -> Ops
 def concatenation(op: nn.ConcatOp, inputs: Sequence[Quantized], target: Affine) -> Ops:
     """Inputs with other parameters than the result's go through a table first."""
     ops: Ops = []
-    values = []
+    values: list[SSAValue] = []
     for x in inputs:
         if x.affine == target:
             values.append(x.value)
@@ -113,19 +114,10 @@ def concatenation(op: nn.ConcatOp, inputs: Sequence[Quantized], target: Affine) 
 
 def moved(op: Operation, x: Quantized, target: Affine) -> Ops:
     """The same movement of ui8; then a table if the result has other parameters."""
-    properties = dict(op.properties)
-    if isinstance(op, nn.PadOp):
-        properties["value"] = real(float(x.affine.zero_point))
-    shape = shape_of(op.results[0])
-    ops: Ops = [
-        type(op).build(
-            operands=[x.value, *op.operands[1:]],
-            properties=properties,
-            result_types=[tensor_type(shape, ui8)],
-        )
-    ]
+    zero = real(float(x.affine.zero_point))
+    changed = {"value": zero} if isinstance(op, nn.PadOp) else {}
+    kind = tensor_type(shape_of(op.results[0]), ui8)
+    ops: Ops = [rebuilt(op, [x.value, *op.operands[1:]], kind, changed)]
     if x.affine != target:
         ops += table(Quantized(ops[0].results[0], x.affine), target, None)
     return ops
-
-
