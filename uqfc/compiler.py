@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
 
 from uqfc.calibrate import Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
@@ -23,7 +24,7 @@ from uqfc.passes.fold_calibration import FoldCalibrationPass
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SelectBitWidthPass, decision_of
-from uqfc.pipeline import Trace, graph_passes, integer_passes, parse_pipeline, run_passes
+from uqfc.pipeline import Trace, graph_passes, integer_passes, run_passes
 from uqfc.targets import load_target
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -59,7 +60,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     calibration_samples: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     strict: bool = False,
-    pass_pipeline: str = "",
+    pass_pipeline: str | Iterable[ModulePass] = "",
     progress: Progress | None = None,
     trace: Trace | None = None,
 ) -> CompiledModel:
@@ -68,8 +69,9 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     ``quant_strategy`` is ``float32``, ``int8``, ``int4`` or ``mixed_int4_int8``; all but the first
     need ``calibration_data`` (a path, or an iterable of samples) unless the model is quantized
     already (QDQ or QOperator). ``shapes`` fixes dynamic dimensions. ``strict``: a layer that does
-    not get the type that was asked for is a FallbackError. ``pass_pipeline``: passes of yours, run
-    on the float graph after fusion. ``trace`` sees the module after every pass.
+    not get the type that was asked for is a FallbackError. ``pass_pipeline``: passes of yours, by
+    name (``"a,b{option=1}"``) or as objects, run on the float graph after fusion. ``trace`` sees
+    the module after every pass.
 
     Raises subclasses of UqfcError for everything that the caller can mend.
     """
@@ -78,7 +80,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     table = load_target(target)
     name = model_name(model)
     module = import_onnx(model, shapes=shapes)
-    run_passes(module, [*graph_passes(), *parse_pipeline(pass_pipeline)], trace)
+    run_passes(module, graph_passes(pass_pipeline), trace)
     name_layers(module)
     if strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
         request = Quantization(strategy, str(target), calibration_data, method, calibration_samples)

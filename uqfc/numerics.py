@@ -220,7 +220,7 @@ def add_quantized(
     left: F32 = (np.asarray(a, np.int32) - za).astype(np.float32)
     right: F32 = (np.asarray(b, np.int32) - zb).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        return zy + round_clamped(left * ma + right * mb, low, high)
+        return zy + round_clamped(np.add(left * ma, right * mb), low, high)
 
 
 def mul_quantized(a: I32, za: int, b: I32, zb: int, m: F32, low: int, high: int, zy: int) -> I32:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
+from xdsl.utils.exceptions import VerifyException
 
 from uqfc.codegen.pack_weights import PackWeightsPass
 from uqfc.codegen.select_kernels import SelectKernelsPass
@@ -35,11 +36,15 @@ Trace = Callable[[str, ModuleOp], None]
 
 
 def run_passes(module: ModuleOp, passes: Iterable[ModulePass], trace: Trace | None = None) -> None:
-    """Apply the passes in order, verifying after each."""
+    """Apply the passes in order, verifying after each; a VerifyException notes the pass."""
     context = Context()
     for each in passes:
         each.apply(context, module)
-        module.verify()
+        try:
+            module.verify()
+        except VerifyException as error:
+            error.add_note(f"after the pass '{each.name}'")
+            raise
         if trace is not None:
             trace(each.name, module)
 
@@ -53,17 +58,22 @@ def named_passes(names: Sequence[str]) -> list[ModulePass]:
     return [known[name]()() for name in names]
 
 
-def parse_pipeline(text: str) -> list[ModulePass]:
-    """Passes of a pipeline such as ``"pass-a,pass-b{option=1}"``. UqfcError says what is wrong."""
+def parse_pipeline(pipeline: str | Iterable[ModulePass]) -> list[ModulePass]:
+    """The passes of ``"pass-a,pass-b{option=1}"``, or those given. UqfcError says what is wrong."""
+    if not isinstance(pipeline, str):
+        return list(pipeline)
     try:
-        pipeline = PassPipeline.parse_spec(all_passes(), text)
+        parsed = PassPipeline.parse_spec(all_passes(), pipeline)
     except Exception as error:
-        raise UqfcError(f"pass pipeline '{text}': {error}") from error
-    return list(pipeline.passes)
+        raise UqfcError(f"pass pipeline '{pipeline}': {error}") from error
+    return list(parsed.passes)
 
 
-def graph_passes() -> list[ModulePass]:
-    return named_passes(GRAPH_PASSES)
+def graph_passes(pipeline: str | Iterable[ModulePass] = "") -> list[ModulePass]:
+    """All passes on the float graph; those of ``pipeline`` come last, and may leave dead ops."""
+    added = parse_pipeline(pipeline)
+    cleanup = named_passes(["eliminate-dead-code"]) if added else []
+    return [*named_passes(GRAPH_PASSES), *added, *cleanup]
 
 
 def integer_passes() -> list[ModulePass]:

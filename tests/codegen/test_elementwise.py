@@ -220,6 +220,8 @@ def test_quantized_arithmetic(
     rng = np.random.default_rng(seed)
     a, gate = random_array(rng, "u8", (2, m, n)), random_array(rng, "u8", (2, 1, n))
     ma, mb = (float(v) for v in (2.0 ** rng.uniform(-9, 1, 2)).astype(np.float32))
+    if rng.random() < 0.2:
+        ma, mb = 2.0**127, -(2.0**127)
     za, zb, zy = zeros
     bounds = (min(zy, 5), max(zy, 251))
     factors = {"lhs_multiplier": ma, "rhs_multiplier": mb}

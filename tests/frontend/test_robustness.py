@@ -12,7 +12,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
 from tests.frontend.single_op import make_model, node, normal
 from tests.onnx_node.scoreboard import collect, freeze, is_tensor
-from uqfc.errors import ModelError, UnsupportedError, UqfcError
+from uqfc.errors import UqfcError
 from uqfc.frontend import import_onnx
 
 NUMBERS = st.sampled_from([-(2**63), -(2**31), -7, -2, -1, 0, 1, 2, 3, 5, 9, 2**31, 2**63 - 1])
@@ -95,20 +95,26 @@ def damage(model: ModelProto, draw: Any) -> None:
             graph.node.remove(target)
 
 
+def outcome(model: ModelProto | bytes) -> str:
+    """The message of the error that the import raises, or that it is fine."""
+    try:
+        import_onnx(model, source="net.onnx").verify()
+    except UqfcError as error:
+        return str(error)
+    return "net.onnx: fine"
+
+
 def test_the_network_itself_is_fine() -> None:
-    import_onnx(network()).verify()
+    assert outcome(network()) == "net.onnx: fine"
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_models_end_in_a_clear_error(data: st.DataObject) -> None:
     model = network()
     for _ in range(data.draw(st.integers(1, 3))):
         damage(model, data.draw)
-    try:
-        import_onnx(model, source="net.onnx").verify()
-    except UqfcError as error:
-        assert str(error).startswith("net.onnx: ")
+    assert outcome(model).startswith("net.onnx: ")
 
 
 @settings(max_examples=100)
@@ -116,10 +122,7 @@ def test_damaged_models_end_in_a_clear_error(data: st.DataObject) -> None:
 def test_flipped_bytes_end_in_a_clear_error(position: int, value: int) -> None:
     data = bytearray(network().SerializeToString())
     data[position % len(data)] = value
-    try:
-        import_onnx(bytes(data)).verify()
-    except UqfcError as error:
-        assert str(error).startswith("model: ")
+    assert outcome(bytes(data)).startswith("net.onnx: ")
 
 
 @pytest.mark.slow
@@ -140,7 +143,4 @@ def test_standard_cases_with_changed_attributes_end_in_a_clear_error() -> None:
                     changed.ints[0] = value
                 else:
                     continue
-                try:
-                    import_onnx(model)
-                except (ModelError, UnsupportedError):
-                    continue
+                assert outcome(model).startswith("net.onnx: ")

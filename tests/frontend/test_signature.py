@@ -74,7 +74,7 @@ def test_equal_names_are_equal_sizes() -> None:
 
 def test_an_assumed_batch_holds_for_all_inputs() -> None:
     model = add(["n", 4], [4, "n"])
-    with pytest.raises(ModelError, match="do not broadcast|dynamic|shapes"):
+    with pytest.raises(ModelError, match=r"shapes .* do not broadcast"):
         import_onnx(add(["m", 4], [4, "n"]))
     assert input_shapes(import_onnx(add(["n", 4], ["n", "n"]))) == [(1, 4), (1, 1)]
     assert input_shapes(import_onnx(model, {"b": (4, 4)})) == [(4, 4), (4, 4)]
@@ -102,7 +102,7 @@ def test_a_name_that_is_no_input() -> None:
 def test_an_input_without_a_shape_needs_one() -> None:
     model = relu(1)
     model.graph.input[0].type.tensor_type.ClearField("shape")
-    with pytest.raises(ModelError, match="input 'x' has no shape: give one, e.g. --shape x="):
+    with pytest.raises(ModelError, match=r"input 'x' has no shape: give one, e\.g\. --shape x="):
         import_onnx(model)
     assert input_shapes(import_onnx(model, {"x": (2, 3)})) == [(2, 3)]
 
@@ -142,7 +142,7 @@ def test_declared_outputs_are_checked(declared: list[Dimension], fits: bool) -> 
 def test_declared_output_types_are_checked() -> None:
     model = relu(2, 3)
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
-    with pytest.raises(ModelError, match="output 'y' is declared as int64, but .* f32"):
+    with pytest.raises(ModelError, match=r"output 'y' is declared as int64, but .* f32"):
         import_onnx(model)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto
 
 from tests.models import catalog
 from tests.models.light_weights import randomized
 
-__all__ = ["INPUT_NAMES", "NETWORKS", "Network", "network"]
+__all__ = ["NETWORKS", "Network", "network"]
 
 SAMPLES = 3
 """Inputs of each network: the first is run, all are calibrated with."""
@@ -98,3 +99,13 @@ def network(name: str) -> Network:
     (only,) = session.get_inputs()
     (expected,) = session.run(None, {only.name: images[0]})
     return Network(model, only.name, images, np.asarray(expected))
+
+
+def float_session(model: ModelProto) -> Any:
+    """ONNX Runtime's session for a model, on one thread."""
+    options: Any = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # not the warnings about initializers that are inputs too
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

@@ -1,1 +1,1 @@
-"""The four dialects: ``nn`` (float graph), ``quant`` (types), ``qnn`` (integer graph), ``qkernel``."""
+"""The dialects: ``nn`` (float graph), ``quant`` (types), ``qnn`` (integers), ``qkernel``."""

@@ -15,6 +15,7 @@ from xdsl.ir import Attribute, Block, SSAValue
 
 from uqfc.dialects import nn
 from uqfc.dialects.nn.base import TensorOp
+from uqfc.dialects.nn.movement import concat_shape
 from uqfc.dialects.quant import STORAGE_ELEMENTS, DcastOp, ScastOp, UniformType
 from uqfc.dialects.tensors import Array, Shape, broadcast_shapes, element_of, numpy_dtype, shape_of
 from uqfc.elementary import UNARY, evaluate, evaluate_pow
@@ -238,6 +239,7 @@ class Builder:
         parts = [v for v in values if 0 not in dims(v)] or [values[0]]
         if len(parts) == 1:
             return parts[0]
+        check_size(concat_shape([dims(v) for v in parts], axis), kind(parts[0]), "the result")
         arrays = [v.array for v in parts if isinstance(v, Constant)]
         if len(arrays) == len(parts):
             return Constant(np.concatenate(arrays, axis), kind(parts[0]))

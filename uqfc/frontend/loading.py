@@ -77,7 +77,7 @@ def prepare(model: ModelProto, source: str, directory: Path | None) -> LoadedMod
     bare = skeleton(model)
     try:
         checks.check_model(bare)
-    except checker.ValidationError as error:
+    except (checker.ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"{source}: {error}") from None
     initializers = {i.name: i for i in model.graph.initializer}
     return LoadedModel(

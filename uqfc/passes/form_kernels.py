@@ -24,6 +24,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp, YieldOp
 from uqfc.dialects.tensors import shape_of, type_of
+from uqfc.dialects.traits import ReadsWithinBounds
 
 ELEMENTWISE = (
     nn.UnaryOp,
@@ -36,7 +37,7 @@ ELEMENTWISE = (
     qnn.QMulOp,
 )
 WITHIN_BOUNDS = (*ELEMENTWISE, nn.ReshapeOp, nn.TransposeOp, nn.SliceOp, nn.ConcatOp, nn.GatherOp)
-"""Ops whose kernels read no byte past the end of their operands."""
+"""Ops whose kernels read no byte past the end of their operands, as are those of that trait."""
 MOST_INPUTS = 12
 """Operands of a fused kernel: each takes registers."""
 
@@ -137,8 +138,12 @@ def copy_results(block: Block) -> None:
         last.operands[index] = copy.outputs[0]
 
 
+def within_bounds(op: Operation) -> bool:
+    return isinstance(op, (*WITHIN_BOUNDS, nn.ConstantOp)) or op.has_trait(ReadsWithinBounds)
+
+
 def reads_past_end(launch: LaunchOp) -> bool:
-    return not all(isinstance(op, (*WITHIN_BOUNDS, nn.ConstantOp)) for op in launch.meaning)
+    return not all(within_bounds(op) for op in launch.meaning)
 
 
 def copy_inputs(block: Block) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.kernels.elementwise_ops import ElementwiseOp, Lane
+from uqfc.codegen.kernels.elementwise_base import ElementwiseOp, Lane
 from uqfc.codegen.kernels.geometry import Walk, broadcast_strides, collapse, dense_strides
 from uqfc.codegen.kernels.interleave import interleave, store_interleaved
 from uqfc.codegen.kernels.tensor import (

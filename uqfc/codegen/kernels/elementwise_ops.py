@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import struct
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.kernels.elementwise_base import ElementwiseOp, Lane, bits_of, expect
 from uqfc.codegen.kernels.elementwise_integers import (
     convert,
     divide,
     integer_power,
     wrap,
 )
-from uqfc.codegen.kernels.quantizing import reciprocal_is_safe, round_quotient
+from uqfc.codegen.kernels.quantizing import is_moderate, reciprocal_is_safe, round_quotient
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
 from uqfc.elementary import UNARY
 from uqfc.elementary_special import power as float_power
 from uqfc.numerics import Activation
-
-Lane: TypeAlias = tuple[Dtype, Value]
-"""A value and the element type that it stands for (see ``tensor.to_lanes``)."""
-
-
-class ElementwiseOp(ABC):
-    """An op on lanes. What its code depends on is in ``label``; other numbers are ``scalars``."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """Name and structural parameters, letters, digits and underscores."""
-
-    @abstractmethod
-    def result(self, operands: Sequence[Dtype]) -> Dtype:
-        """Element type of the result; ValueError if the op does not take the operands."""
-
-    def scalars(self) -> tuple[float | int, ...]:
-        """Arguments of the emitted function: floats are float32, ints int32."""
-        return ()
-
-    @abstractmethod
-    def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
-        """The result's lanes."""
-
-
-def bits_of(value: float) -> str:
-    return struct.pack(">f", value).hex()
-
-
-def expect(op: ElementwiseOp, operands: Sequence[Dtype], *accepted: Sequence[Dtype]) -> None:
-    """ValueError unless operand i has one of the types ``accepted[i]``."""
-    fits = len(operands) == len(accepted) and all(
-        o in a for o, a in zip(operands, accepted, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{op.label}: operands are {list(operands)}, expected {list(accepted)}")
 
 
 @dataclass(frozen=True)
@@ -247,7 +209,7 @@ class AddQuantized(ElementwiseOp):
 
     @property
     def label(self) -> str:
-        return "qadd"
+        return "qadd" if is_moderate(self.lhs_multiplier, self.rhs_multiplier) else "qadd_nan"
 
     def result(self, operands: Sequence[Dtype]) -> Dtype:
         expect(self, operands, ("u8",), ("u8",))
@@ -263,8 +225,10 @@ class AddQuantized(ElementwiseOp):
         za, ma, zb, mb, low, high, zero_point = scalars
         left = b.to_float(operands[0][1] - za) * ma
         right = b.to_float(operands[1][1] - zb) * mb
-        v = b.clamp(b.nan_to_zero(left + right), low, high)
-        return b.round_clamped(v, zero_point)
+        v = left + right
+        if not is_moderate(self.lhs_multiplier, self.rhs_multiplier):
+            v = b.nan_to_zero(v)
+        return b.round_clamped(b.clamp(v, low, high), zero_point)
 
 
 @dataclass(frozen=True)
@@ -280,7 +244,7 @@ class MulQuantized(ElementwiseOp):
 
     @property
     def label(self) -> str:
-        return "qmul"
+        return "qmul" if is_moderate(self.multiplier) else "qmul_nan"
 
     def result(self, operands: Sequence[Dtype]) -> Dtype:
         expect(self, operands, ("u8",), ("u8",))
@@ -294,5 +258,7 @@ class MulQuantized(ElementwiseOp):
     def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
         za, zb, multiplier, low, high, zero_point = scalars
         exact = (operands[0][1] - za) * (operands[1][1] - zb)
-        v = b.clamp(b.to_float(exact) * multiplier, low, high)
-        return b.round_clamped(v, zero_point)
+        v = b.to_float(exact) * multiplier
+        if not is_moderate(self.multiplier):
+            v = b.nan_to_zero(v)
+        return b.round_clamped(b.clamp(v, low, high), zero_point)

@@ -14,7 +14,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.kernels.elementwise_ops import bits_of
+from uqfc.codegen.kernels.elementwise_base import bits_of
 from uqfc.codegen.kernels.float_tile import FloatTile, dot_products, tile_for
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import Pointer, Value

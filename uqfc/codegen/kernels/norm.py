@@ -10,7 +10,7 @@ import numpy as np
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.kernels.elementwise_ops import bits_of
+from uqfc.codegen.kernels.elementwise_base import bits_of
 from uqfc.codegen.kernels.lanes import each_vector, fold_vectors, load_part, only_first, store_part
 from uqfc.codegen.kernels.tensor import Argument, FunctionKernel, Shape, product
 from uqfc.codegen.vector import LANES, Pointer, Value

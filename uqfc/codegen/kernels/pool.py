@@ -263,7 +263,8 @@ class QuantizedAvgPoolKernel(PoolKernel):
         if self._choice == "mn":
             index = b.select(count.gt(0), count - 1, index)
         multiplier = b.pointer("multipliers").load("f32", index * 4, 0)
-        v = b.clamp(b.to_float(sums) * multiplier, b.value("low"), b.value("high"))
+        v = b.nan_to_zero(b.to_float(sums) * multiplier)
+        v = b.clamp(v, b.value("low"), b.value("high"))
         return b.round_clamped(v, b.value("zero_point")).trunc("i8")
 
     def arguments(

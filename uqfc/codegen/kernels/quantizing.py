@@ -1,4 +1,4 @@
-"""``clamp(rne(x / scale))`` without a division where it is proved to be the same."""
+"""Conversions to quantized values that leave out what is proved to change nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ NEAR_TIE = 0.5 - 2.0**-12
 def reciprocal_is_safe(scale: float) -> bool:
     """The reciprocal is a normal number, and so is every quotient that matters."""
     return 2.0**-100 <= abs(scale) <= 2.0**100
+
+
+def is_moderate(*multipliers: float) -> bool:
+    """No sum or product of an integer of few bits with them overflows, and none is a NaN."""
+    return all(abs(m) < 2.0**100 for m in multipliers)
 
 
 def round_quotient(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import isfinite
 
 from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import Data, Operation, SSAValue
@@ -47,7 +48,7 @@ class FnAttr(Data[Activation]):
                 f"function '{self.data.name}' takes {expected} parameter(s), "
                 f"got {len(self.data.params)}"
             )
-        if any(p != p or abs(p) == float("inf") for p in self.data.params):
+        if not all(isfinite(p) for p in self.data.params):
             raise VerifyException(f"function '{self.data.name}' has a non-finite parameter")
 
 

@@ -50,9 +50,7 @@ class BinaryOp(TensorOp, ABC):
 
     def __init__(self, lhs: SSAValue | Operation, rhs: SSAValue | Operation) -> None:
         shape = broadcast_shapes(shape_of(lhs), shape_of(rhs))
-        super().__init__(
-            operands=[lhs, rhs], result_types=[tensor_type(shape, self._element(lhs))]
-        )
+        super().__init__(operands=[lhs, rhs], result_types=[tensor_type(shape, self._element(lhs))])
 
     def _element(self, lhs: SSAValue | Operation) -> Attribute:
         return element_of(lhs)

@@ -145,7 +145,9 @@ class SliceOp(TensorOp):
             last = start + step * (size - 1)
             inside = 0 <= start < source[axis] and 0 <= last < source[axis]
             if step == 0 or (size > 0 and not inside):
-                raise VerifyException(f"nn.slice: axis {axis} reads outside {source[axis]} elements")
+                raise VerifyException(
+                    f"nn.slice: axis {axis} reads outside its {source[axis]}"
+                )
         return tensor_type(shape, element_of(self.x))
 
 
@@ -233,17 +235,13 @@ class GatherOp(TensorOp):
     traits = traits_def(Pure())
     assembly_format = "$x `,` $indices attr-dict `:` type($x) `,` type($indices) `->` type($result)"
 
-    def __init__(
-        self, x: SSAValue | Operation, indices: SSAValue | Operation, axis: int
-    ) -> None:
+    def __init__(self, x: SSAValue | Operation, indices: SSAValue | Operation, axis: int) -> None:
         shape = shape_of(x)
         super().__init__(
             operands=[x, indices],
             properties={"axis": integer(axis)},
             result_types=[
-                tensor_type(
-                    (*shape[:axis], *shape_of(indices), *shape[axis + 1 :]), element_of(x)
-                )
+                tensor_type((*shape[:axis], *shape_of(indices), *shape[axis + 1 :]), element_of(x))
             ],
         )
 
@@ -260,7 +258,7 @@ class GatherOp(TensorOp):
 
 @irdl_op_definition
 class CastOp(TensorOp):
-    """Conversion to the result's element type: float to int truncates and saturates, NaN gives 0."""
+    """Conversion of elements: float to int truncates and saturates, NaN gives 0."""
 
     name = "nn.cast"
     x = operand_def()

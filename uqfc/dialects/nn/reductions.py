@@ -28,7 +28,6 @@ from uqfc.dialects.tensors import (
     window_shape,
 )
 
-
 PoolWindow: TypeAlias = tuple[Shape, Shape, Shape, Shape]
 """Kernel, strides, padding (top, left, bottom, right) and dilations."""
 
@@ -263,8 +262,8 @@ class LrnOp(NormalizingOp):
 
 @irdl_op_definition
 class InterpolateOp(TensorOp):
-    """Resampling along ``axis``: ``y[i] = sum_t x[indices[i, t]] * weights[i, t]``, products rounded
-    and added in order of t. indices i64 [n, T], weights f32 [n, T], both constant operands."""
+    """Resampling along ``axis``: ``y[i] = sum_t x[indices[i, t]] * weights[i, t]``, each product
+    rounded, added in order of t. indices i64 [n, T], weights f32 [n, T], both constant."""
 
     name = "nn.interpolate"
     x = operand_def()

@@ -1,10 +1,4 @@
-"""Quantized types in upstream MLIR's syntax, and the casts that place the quantize points.
-
-``!quant.uniform<u8:f32, 0.02:128>`` per tensor, ``!quant.uniform<i4:f32:0, {0.021, 0.018:-1}>`` per
-channel of axis 0, ``!quant.uniform<i8<-127:127>:f32, 0.5>`` with a narrower range than the storage,
-``!quant.uniform<u4:f32:{1:32}, {0.5:8, 0.25:7, …}>`` with one scale per block of 32 along axis 1
-(scales in row-major order of the blocks).
-"""
+"""``!quant.uniform``: the parameters, their checks, and the type's text."""
 
 from __future__ import annotations
 
@@ -13,29 +7,20 @@ from math import isfinite, prod
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import StringAttr, TensorType, f32
-from xdsl.ir import Attribute, Data, Dialect, Operation, SSAValue, TypeAttribute
+from xdsl.ir import Attribute, Data, Operation, SSAValue, TypeAttribute
 from xdsl.irdl import (
     irdl_attr_definition,
-    irdl_op_definition,
-    operand_def,
-    prop_def,
-    traits_def,
 )
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
-from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from uqfc.dialects.nn.base import TensorOp, format_float
+from uqfc.dialects.nn.base import format_float
 from uqfc.dialects.tensors import (
-    AnyTensor,
     Shape,
     element_of,
     i4,
     i8,
-    shape_of,
-    tensor_type,
     ui4,
     ui8,
 )
@@ -230,107 +215,3 @@ def check_fits(params: QuantParams, shape: Shape) -> None:
     )
     if len(params.scales) != expected:
         raise VerifyException(f"{len(params.scales)} scales for shape {shape}, expected {expected}")
-
-
-@irdl_op_definition
-class QcastOp(TensorOp):
-    """float32 → quantized: ``numerics.quantize``."""
-
-    name = "quant.qcast"
-    x = operand_def()
-    traits = traits_def(Pure())
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
-
-    def __init__(self, x: SSAValue | Operation, params: QuantParams) -> None:
-        super().__init__(operands=[x], result_types=[tensor_type(shape_of(x), UniformType(params))])
-
-    def infer_type(self) -> AnyTensor:
-        if element_of(self.x) != f32:
-            raise VerifyException("quant.qcast takes float32")
-        params = uniform_of(self.result)
-        check_fits(params, shape_of(self.x))
-        return tensor_type(shape_of(self.x), UniformType(params))
-
-
-@irdl_op_definition
-class DcastOp(TensorOp):
-    """quantized → float32: ``numerics.dequantize``."""
-
-    name = "quant.dcast"
-    x = operand_def()
-    traits = traits_def(Pure())
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
-
-    def __init__(self, x: SSAValue | Operation) -> None:
-        super().__init__(operands=[x], result_types=[tensor_type(shape_of(x), f32)])
-
-    def infer_type(self) -> AnyTensor:
-        check_fits(uniform_of(self.x), shape_of(self.x))
-        return tensor_type(shape_of(self.x), f32)
-
-
-@irdl_op_definition
-class ScastOp(TensorOp):
-    """Reads storage integers as quantized values or the reverse; no bits change."""
-
-    name = "quant.scast"
-    x = operand_def()
-    traits = traits_def(Pure())
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
-
-    def __init__(self, x: SSAValue | Operation, element: Attribute) -> None:
-        super().__init__(operands=[x], result_types=[tensor_type(shape_of(x), element)])
-
-    def infer_type(self) -> AnyTensor:
-        source, target = element_of(self.x), element_of(self.result)
-        quantized, storage = (
-            (source, target) if isinstance(source, UniformType) else (target, source)
-        )
-        if not isinstance(quantized, UniformType):
-            raise VerifyException("quant.scast: neither side is quantized")
-        if STORAGE_ELEMENTS.get(quantized.data.storage, storage) != storage:
-            raise VerifyException(
-                f"quant.scast: storage is {storage}, expected "
-                f"{STORAGE_ELEMENTS[quantized.data.storage]}"
-            )
-        check_fits(quantized.data, shape_of(self.x))
-        return tensor_type(shape_of(self.x), target)
-
-
-@irdl_op_definition
-class ObserveOp(TensorOp):
-    """Identity on float32 that marks a quantize point whose range calibration will find."""
-
-    name = "quant.observe"
-    x = operand_def()
-    point = prop_def(StringAttr)
-    traits = traits_def()
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
-
-    def __init__(self, x: SSAValue | Operation, point: str) -> None:
-        super().__init__(
-            operands=[x],
-            properties={"point": StringAttr(point)},
-            result_types=[tensor_type(shape_of(x), f32)],
-        )
-
-    def infer_type(self) -> AnyTensor:
-        if element_of(self.x) != f32:
-            raise VerifyException("quant.observe takes float32")
-        return TensorType(f32, list(shape_of(self.x)))
-
-
-Quant = Dialect("quant", [DcastOp, ObserveOp, QcastOp, ScastOp], [UniformType])
-
-__all__ = [
-    "STORAGE_ELEMENTS",
-    "STORAGE_RANGES",
-    "DcastOp",
-    "ObserveOp",
-    "QcastOp",
-    "Quant",
-    "QuantParams",
-    "ScastOp",
-    "UniformType",
-    "uniform_of",
-]

@@ -1,0 +1,55 @@
+"""The integer graph: 8-bit activations, 8- or 4-bit weights, exact int32 sums.
+
+Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4, i16) and a
+zero point per output channel. The addend holds bias and zero-point corrections, the multiplier the
+ratio of scales; both are constants of one value per output channel.
+"""
+
+from __future__ import annotations
+
+from xdsl.ir import Dialect
+
+from uqfc.dialects.qnn.casts import DequantizeOp, LookupOp, QuantizeOp
+from uqfc.dialects.qnn.elementwise import QAddOp, QAvgPool2dOp, QBinaryOp, QMulOp
+from uqfc.dialects.qnn.epilogue import Epilogue, EpilogueAttr
+from uqfc.dialects.qnn.layers import (
+    WEIGHT_ELEMENTS,
+    IntegerLayerOp,
+    QConv2dOp,
+    QLinearOp,
+    QMatmulOp,
+)
+
+Qnn = Dialect(
+    "qnn",
+    [
+        DequantizeOp,
+        LookupOp,
+        QAddOp,
+        QAvgPool2dOp,
+        QConv2dOp,
+        QLinearOp,
+        QMatmulOp,
+        QMulOp,
+        QuantizeOp,
+    ],
+    [EpilogueAttr],
+)
+
+__all__ = [
+    "WEIGHT_ELEMENTS",
+    "DequantizeOp",
+    "Epilogue",
+    "EpilogueAttr",
+    "IntegerLayerOp",
+    "LookupOp",
+    "QAddOp",
+    "QAvgPool2dOp",
+    "QBinaryOp",
+    "QConv2dOp",
+    "QLinearOp",
+    "QMatmulOp",
+    "QMulOp",
+    "Qnn",
+    "QuantizeOp",
+]
