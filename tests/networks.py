@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
-from xdsl.dialects.builtin import FloatAttr, ModuleOp, f64
+from xdsl.dialects.builtin import ArrayAttr, FloatAttr, ModuleOp, StringAttr, f64
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
@@ -22,7 +22,7 @@ from uqfc.calibration import quantize_weights
 from uqfc.dialects import nn
 from uqfc.dialects.quant import DcastOp, ObserveOp, QuantParams, ScastOp, UniformType
 from uqfc.dialects.tensors import Array, Shape, i4, i8, shape_of, ui4, ui8
-from uqfc.interpreter import Interpreter
+from uqfc.interpreter import Interpreter, input_names, main_function, output_names
 from uqfc.passes.fold_calibration import FoldCalibrationPass, set_range
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import QuantizeWeightsPass, with_operands
@@ -257,7 +257,14 @@ def networks(draw: st.DrawFn, max_steps: int = 5) -> ModuleOp:
     outputs = [last]
     if draw(st.booleans()):
         outputs.append(draw(st.sampled_from(alive)))
-    module = b.module(outputs)
+    return named(b.module(outputs))
+
+
+def named(module: ModuleOp) -> ModuleOp:
+    """The verified module itself, its inputs and outputs named as an importer does."""
+    function = main_function(module)
+    for kind, names in (("input", input_names(function)), ("output", output_names(function))):
+        function.attributes[f"{kind}_names"] = ArrayAttr([StringAttr(name) for name in names])
     module.verify()
     return module
 

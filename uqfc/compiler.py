@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from uqfc.model import CompiledModel, build
 from uqfc.passes.equalize_layers import EqualizeLayersPass
 from uqfc.passes.fold_calibration import FoldCalibrationPass
 from uqfc.passes.insert_observers import InsertObserversPass
-from uqfc.passes.quantize_weights import QuantizeWeightsPass
+from uqfc.passes.quantize_weights import LayerStatistics, QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SelectBitWidthPass, decision_of
 from uqfc.pipeline import Trace, graph_passes, integer_passes, run_passes
 from uqfc.targets import load_target
@@ -48,6 +48,18 @@ class Quantization:
     data: object
     method: CalibrationMethod
     samples: int | None = None
+    weight_quant: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def weights(self, statistics: Mapping[str, LayerStatistics]) -> QuantizeWeightsPass:
+        """The pass with the user's options. UqfcError for an option that there is not."""
+        options = dict(self.weight_quant)
+        granularity = str(options.pop("granularity", "per_channel"))
+        symmetric, ranges = options.pop("symmetric", None), options.pop("ranges", None)
+        if options:
+            accepted = "granularity, symmetric, ranges"
+            raise UqfcError(f"weight_quant: unknown {', '.join(options)}; accepted: {accepted}")
+        name = granularity if granularity.startswith("per_") else f"per_{granularity}"
+        return QuantizeWeightsPass(name, symmetric, ranges, statistics)
 
 
 def compile(  # noqa: A001 # read as `uqfc.compile`
@@ -58,6 +70,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     calibration_data: object = None,
     calibration_method: str = "mse",
     calibration_samples: int | None = None,
+    weight_quant: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     strict: bool = False,
     pass_pipeline: str | Iterable[ModulePass] = "",
@@ -68,7 +81,8 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
 
     ``quant_strategy`` is ``float32``, ``int8``, ``int4`` or ``mixed_int4_int8``; all but the first
     need ``calibration_data`` (a path, or an iterable of samples) unless the model is quantized
-    already (QDQ or QOperator). ``shapes`` fixes dynamic dimensions. ``strict``: a layer that does
+    already (QDQ or QOperator). ``weight_quant`` may say how weights are quantized: ``granularity``
+    (``channel`` or ``tensor``), ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes dynamic dimensions. ``strict``: a layer that does
     not get the type that was asked for is a FallbackError. ``pass_pipeline``: passes of yours, by
     name (``"a,b{option=1}"``) or as objects, run on the float graph after fusion. ``trace`` sees
     the module after every pass.
@@ -83,7 +97,14 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     run_passes(module, graph_passes(pass_pipeline), trace)
     name_layers(module)
     if strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
-        request = Quantization(strategy, str(target), calibration_data, method, calibration_samples)
+        request = Quantization(
+            strategy,
+            str(target),
+            calibration_data,
+            method,
+            calibration_samples,
+            weight_quant or {},
+        )
         quantize(module, request, progress, trace)
     run_passes(module, integer_passes(), trace)
     if strict:
@@ -139,7 +160,7 @@ def quantize(
         [
             SelectBitWidthPass(request.strategy, request.target),
             FoldCalibrationPass(),
-            QuantizeWeightsPass(statistics),
+            request.weights(statistics),
         ],
         trace,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 from importlib import import_module
+from typing import Any
 
-from xdsl.ir import Dialect
 from xdsl.universe import Universe
 
 from uqfc.passes import all_passes
@@ -18,14 +18,23 @@ DIALECTS = {
 }
 """Where each dialect is; imported when it is first used."""
 
+CODEGEN_PASSES = {
+    "pack-weights": "uqfc.codegen.pack_weights:PackWeightsPass",
+    "select-kernels": "uqfc.codegen.select_kernels:SelectKernelsPass",
+}
+"""Passes that need the kernels, and so are not in ``uqfc.passes``."""
 
-def load_dialect(place: str) -> Dialect:
-    """The dialect at ``module:attribute``."""
+
+def load(place: str) -> Any:
+    """What is at ``module:attribute``."""
     module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
 
 
 UQFC_UNIVERSE = Universe(
-    all_dialects={name: partial(load_dialect, place) for name, place in DIALECTS.items()},
-    all_passes=dict(all_passes()),
+    all_dialects={name: partial(load, place) for name, place in DIALECTS.items()},
+    all_passes={
+        **all_passes(),
+        **{name: partial(load, place) for name, place in CODEGEN_PASSES.items()},
+    },
 )

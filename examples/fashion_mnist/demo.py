@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -154,21 +155,25 @@ def latencies(candidates: list[Candidate], image: Array, runs: int) -> dict[str,
 
 def show(results: dict[str, dict[str, float]], count: int) -> None:
     """Print the table."""
-    table = Table(title=f"MobileNetV3-Small, {count:,} test images, one thread")
-    for column in ("", "top-1", "agrees", "bytes", "min ms", "median ms", "× peer"):
+    table = Table(
+        title=f"MobileNetV3-Small, {count:,} test images, one thread",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in ("", "top-1", "agrees", "bytes", "min ms", "median", "ratio"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, row in results.items():
         table.add_row(
             name,
             f"{row['top1']:.2%}",
-            f"{row['agreement']:.2%}",
+            f"{row['agreement']:.1%}",
             f"{row['bytes']:,}",
             f"{row['min_ms']:.3f}",
             f"{row['median_ms']:.3f}",
             f"{row['speedup']:.2f}",
         )
     console.print(table)
-    console.print(f"agrees: same class as {PEER}; × peer: its median latency over this one's")
+    console.print(f"agrees: same class as {PEER}; ratio: its median over this one's")
 
 
 def show_commands(build: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
@@ -70,9 +71,7 @@ class GraphBuilder:
         inside = self.add(nn.TransposeOp(x, TO_NHWC))
         weight = self.weight(channels, kernel, kernel, shape_of(x)[1] // groups)
         pad = kernel // 2
-        conv = nn.Conv2dOp(
-            inside, weight, self.weight(channels), padding=(pad,) * 4, groups=groups
-        )
+        conv = nn.Conv2dOp(inside, weight, self.weight(channels), padding=(pad,) * 4, groups=groups)
         return self.add(nn.TransposeOp(self.add(conv, "conv"), TO_NCHW))
 
     def pool(self, x: SSAValue, kind: type[nn.Pool2dOp]) -> SSAValue:
@@ -272,5 +271,8 @@ def assert_idempotent(module: ModuleOp, p: ModulePass) -> None:
     assert str(applied(once, p)) == str(once)
 
 
-def ops_of(module: ModuleOp, *kinds: type[nn.TensorOp]) -> list[nn.TensorOp]:
+OpT = TypeVar("OpT", bound=nn.TensorOp)
+
+
+def ops_of(module: ModuleOp, *kinds: type[OpT]) -> list[OpT]:
     return [op for op in module.walk() if isinstance(op, kinds)]

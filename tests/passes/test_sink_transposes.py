@@ -77,7 +77,7 @@ def shuffling_network() -> ModuleOp:
 def test_only_the_input_is_transposed(network: Callable[[], ModuleOp], shuffles: int) -> None:
     """Besides channel shuffles, which swap axes by their meaning."""
     result = assert_exact(network(), SinkTransposes())
-    transposes = [op for op in ops_of(result, nn.TransposeOp)]
+    transposes = ops_of(result, nn.TransposeOp)
     images = [op for op in transposes if len(shape_of(op)) == 4]
     assert len(transposes) - len(images) == shuffles
     assert [op.operands[0].owner for op in images] == [images[0].parent]

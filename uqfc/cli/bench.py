@@ -87,4 +87,5 @@ def _report(latencies: Mapping[str, Latency], as_json: bool, **figures: float) -
     ]
     print_table(columns, rows, numeric=columns[1:])
     for name, value in figures.items():
-        say(f"{name.replace('_', ' ')}: {value:,.2f}")
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+        say(f"{name.replace('_', ' ')}: {shown}")

@@ -42,12 +42,15 @@ def print_table(
     title: str | None = None,
     numeric: Sequence[str] = (),
 ) -> None:
-    """Print a table; ``None`` is shown as a dash, and ``numeric`` columns are set to the right."""
+    """Print a table; ``numeric`` columns are set to the right.
+
+    What is absent or empty is shown as a dash.
+    """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in numeric else "left")
     for row in rows:
-        table.add_row(*(plain("-" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(plain("-" if cell in (None, "") else str(cell)) for cell in row))
     _console().print(table)
 
 

@@ -46,7 +46,9 @@ def _summarize(info: ModelInfo) -> None:
     say(f"outputs   {_list(info.outputs)}")
     say(f"weights   {info.weights_bytes:,} bytes")
     say(f"arena     {info.arena_bytes:,} bytes, aligned to {info.arena_alignment}")
-    say(f"verified  {'no vectors recorded' if info.verification is None else 'uqfc verify'}")
+    recorded = info.verification
+    seed = "none" if recorded is None else f"seed {recorded.seed} (`uqfc verify` replays it)"
+    say(f"recorded  {seed}")
 
 
 def _list(tensors: tuple[TensorInfo, ...]) -> str:

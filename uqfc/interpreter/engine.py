@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import numpy as np
-from xdsl.dialects.builtin import ArrayAttr, MemRefType, ModuleOp, StringAttr, TensorType
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr, TensorType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.traits import IsTerminator
@@ -106,29 +106,34 @@ def main_function(module: ModuleOp) -> FuncOp:
 
 
 def input_names(function: FuncOp) -> tuple[str, ...]:
-    """The attribute ``input_names``, or ``input0``, …"""
-    results, arguments = function.function_type.outputs.data, function.body.block.args
-    into = 0 if results else sum(isinstance(a.type, MemRefType) for a in arguments)
-    stated = function.attributes.get("output_names")
-    outputs = len(stated) if into and isinstance(stated, ArrayAttr) else 0
-    return _names(function, "input", len(arguments) - outputs)
+    """The attribute ``input_names``, or ``input0``, …
+
+    A function without results takes memrefs of its outputs after those of its inputs.
+    """
+    arguments = len(function.body.block.args)
+    results = len(function.function_type.outputs.data)
+    outputs = 0 if results else len(_stated(function, "output") or ())
+    return _names(function, "input", arguments - outputs)
 
 
 def output_names(function: FuncOp) -> tuple[str, ...]:
     """The attribute ``output_names``, or ``output0``, …"""
     results = len(function.function_type.outputs.data)
-    stated = function.attributes.get("output_names")
-    return _names(
-        function, "output", results or (len(stated) if isinstance(stated, ArrayAttr) else 0)
-    )
+    return _names(function, "output", results or len(_stated(function, "output") or ()))
+
+
+def _stated(function: FuncOp, kind: str) -> tuple[str, ...] | None:
+    attribute = function.attributes.get(f"{kind}_names")
+    if not isinstance(attribute, ArrayAttr):
+        return None
+    elements = cast("ArrayAttr[Attribute]", attribute)
+    return tuple(name.data for name in elements if isinstance(name, StringAttr))
 
 
 def _names(function: FuncOp, kind: str, count: int) -> tuple[str, ...]:
-    attribute = function.attributes.get(f"{kind}_names")
-    if not isinstance(attribute, ArrayAttr):
+    names = _stated(function, kind)
+    if names is None:
         return tuple(f"{kind}{i}" for i in range(count))
-    elements = cast("ArrayAttr[Attribute]", attribute)
-    names = tuple(name.data for name in elements if isinstance(name, StringAttr))
     if len(names) != count:
         raise ValueError(f"@main: {len(names)} {kind} name(s) for {count} {kind}(s)")
     return names

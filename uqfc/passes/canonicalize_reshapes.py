@@ -13,7 +13,7 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from uqfc.dialects import nn
-from uqfc.dialects.tensors import shape_of
+from uqfc.dialects.tensors import element_of, shape_of
 from uqfc.passes.support.rewriting import apply_patterns, constant_of, defining
 
 
@@ -38,7 +38,7 @@ class ReshapeConstant(RewritePattern):
         array = constant_of(op.x)
         if array is not None:
             value = nn.ConstantOp(
-                array.reshape(shape_of(op.result)), op.result.type.get_element_type()
+                array.reshape(shape_of(op.result)), element_of(op.result)
             )
             rewriter.replace(op, value)
 

@@ -127,8 +127,11 @@ class MergeAffine(RewritePattern):
         if isinstance(op, nn.MulOp) and isinstance(inner, nn.AddOp):
             factor = nn.ConstantOp(b.astype(np.float32))
             product = nn.MulOp(x, factor)
-            added, x = [factor, product], product.result
-        constant = nn.ConstantOp(np.asarray(a + b if isinstance(op, nn.AddOp) else a * b, np.float32))
+            added += [factor, product]
+            x = product.result
+        constant = nn.ConstantOp(
+            np.asarray(a + b if isinstance(op, nn.AddOp) else a * b, np.float32)
+        )
         merged = type(inner)(x, constant)
         if op.activation is not None:
             merged.properties["activation"] = op.activation

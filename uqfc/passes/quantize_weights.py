@@ -1,9 +1,10 @@
 """``quantize-weights``: constant weights of the chosen type, with rounding that suits the data.
 
-int8 weights are symmetric per output channel, ``i8<-127:127>``; int4 weights asymmetric, ``u4``,
-which costs a kernel nothing. With statistics of a layer's input (``LayerStatistics``) int4 weights
-are rounded to reconstruct the layer's output and the bias takes up the expected difference that is
-left. The weight operand becomes constant → ``quant.scast`` → ``quant.dcast``.
+By default int8 weights are symmetric per output channel, ``i8<-127:127>``, and int4 weights
+asymmetric, ``u4``, which costs a kernel nothing. With statistics of a layer's input
+(``LayerStatistics``) int4 weights are rounded to reconstruct the layer's output and the bias takes
+up the expected difference that is left. The weight operand becomes constant → ``quant.scast`` →
+``quant.dcast``.
 
 Law: each weight moves by at most scale / 2 if it is rounded to nearest and its range is not
 clipped; with statistics the squared error of the layer's output is never above that.
@@ -21,10 +22,24 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
-from uqfc.calibration import GramAccumulator, adaptive_round, bias_correction, quantize_weights
+from uqfc.calibration import (
+    GramAccumulator,
+    WeightMethod,
+    adaptive_round,
+    bias_correction,
+    quantize_weights,
+)
 from uqfc.dialects import nn
-from uqfc.dialects.quant import DcastOp, QuantParams, ScastOp, UniformType, uniform_of
-from uqfc.dialects.tensors import i8, ui4
+from uqfc.dialects.quant import (
+    STORAGE_ELEMENTS,
+    DcastOp,
+    QuantParams,
+    ScastOp,
+    UniformType,
+    uniform_of,
+)
+from uqfc.dialects.tensors import numpy_dtype
+from uqfc.errors import UqfcError
 from uqfc.numerics import F32, F64, I32, dequantize, quantize
 from uqfc.passes.select_bit_width import decision_of
 from uqfc.passes.support.quantizable import LAYERS
@@ -44,10 +59,16 @@ class WeightType:
     method: str
 
 
-WEIGHT_TYPES: dict[str, WeightType] = {
-    "int8": WeightType("i8", -127, 127, symmetric=True, method="minmax"),
-    "int4": WeightType("u4", 0, 15, symmetric=False, method="mse"),
+WEIGHT_TYPES: dict[tuple[str, bool], WeightType] = {
+    ("int8", True): WeightType("i8", -127, 127, symmetric=True, method="minmax"),
+    ("int8", False): WeightType("u8", 0, 255, symmetric=False, method="minmax"),
+    ("int4", True): WeightType("i4", -8, 7, symmetric=True, method="mse"),
+    ("int4", False): WeightType("u4", 0, 15, symmetric=False, method="mse"),
 }
+"""By weight dtype and whether it is symmetric."""
+SYMMETRIC = {"int8": True, "int4": False}
+"""What is used if the user does not say: asymmetric int4 costs a kernel nothing, int8 does."""
+GRANULARITIES = ("per_channel", "per_tensor")
 
 
 @dataclass(frozen=True)
@@ -69,10 +90,15 @@ def input_scale(layer: nn.Conv2dOp | nn.LinearOp) -> float | None:
 
 
 def usable_scales(scale: F32, weight: F32, bias: F32 | None, x_scale: float) -> F32:
-    """Scales with which every bias fits the accumulator and channels of zeros resolve theirs."""
-    magnitude = np.zeros(len(scale)) if bias is None else np.abs(bias.astype(np.float64))
+    """Scales with which every bias fits the accumulator and channels of zeros resolve theirs.
+
+    ``scale`` has one value per output channel, or one for the tensor.
+    """
+    channels = len(weight) if scale.size > 1 else 1
+    magnitude = np.zeros(len(weight)) if bias is None else np.abs(bias.astype(np.float64))
+    magnitude = magnitude if channels > 1 else magnitude.max(keepdims=True)
     least = magnitude / (x_scale * LARGEST_BIAS)
-    empty = ~np.any(weight.reshape(len(scale), -1), axis=1)
+    empty = ~np.any(weight.reshape(channels, -1), axis=1)
     resolving = np.maximum(magnitude / x_scale, 1.0) / ZERO_CHANNEL_LEVELS
     wanted = np.where(empty, resolving, np.maximum(scale.astype(np.float64), least))
     return np.nextafter(wanted.astype(np.float32), np.float32(np.inf))
@@ -90,10 +116,23 @@ def quantized(weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: 
 
 @dataclass(frozen=True)
 class QuantizeWeightsPass(ModulePass):
-    """``statistics`` (by layer name) come from calibration and are given in code only."""
+    """``granularity`` is per_channel or per_tensor; ``symmetric`` and ``ranges`` (minmax or mse)
+    default to what suits the weight type. ``statistics`` (by layer name) come from calibration and
+    are given in code only."""
 
     name = "quantize-weights"
+    granularity: str = "per_channel"
+    symmetric: bool | None = None
+    ranges: str | None = None
     statistics: Mapping[str, LayerStatistics] = field(default_factory=dict[str, LayerStatistics])
+
+    def __post_init__(self) -> None:
+        if self.granularity not in GRANULARITIES:
+            accepted = ", ".join(GRANULARITIES)
+            raise UqfcError(f"weight granularity '{self.granularity}'; accepted: {accepted}")
+        if self.ranges is not None and self.ranges not in list(WeightMethod):
+            accepted = ", ".join(WeightMethod)
+            raise UqfcError(f"weight ranges '{self.ranges}'; accepted: {accepted}")
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for layer in [o for o in op.walk() if isinstance(o, LAYERS)]:
@@ -104,27 +143,35 @@ class QuantizeWeightsPass(ModulePass):
         x_scale = input_scale(layer)
         if decision is None or weight is None or x_scale is None:
             return
-        if decision.chosen not in WEIGHT_TYPES:
+        if decision.chosen not in SYMMETRIC:
             return
-        kind = WEIGHT_TYPES[decision.chosen]
+        symmetric = SYMMETRIC[decision.chosen] if self.symmetric is None else self.symmetric
+        kind = WEIGHT_TYPES[decision.chosen, symmetric]
         bias = constant_array(layer.bias)
+        axis = 0 if self.granularity == "per_channel" else None
         guess = quantize_weights(
-            weight, kind.qmin, kind.qmax, symmetric=kind.symmetric, method=kind.method
+            weight,
+            kind.qmin,
+            kind.qmax,
+            axis=axis,
+            symmetric=kind.symmetric,
+            method=self.ranges or kind.method,
         )
-        scale = usable_scales(guess.scale, weight, bias, x_scale)
+        scale = usable_scales(np.atleast_1d(guess.scale), weight, bias, x_scale)
+        zero_point = np.atleast_1d(guess.zero_point)
         seen = self.statistics.get(layer.layer) if decision.chosen == "int4" else None
         gram = None if seen is None else seen.gram.gram
-        q = quantized(weight, kind, scale, guess.zero_point, gram)
+        q = quantized(weight, kind, scale, zero_point, gram)
         params = QuantParams.of(
-            kind.storage, scale, guess.zero_point, axis=0, qmin=kind.qmin, qmax=kind.qmax
+            kind.storage, scale, zero_point, axis=axis, qmin=kind.qmin, qmax=kind.qmax
         )
         if seen is not None:
             restored = dequantize(q, *params.broadcast(weight.shape))
             shift = bias_correction(weight, restored, seen.gram.mean)
             bias = (np.zeros(len(weight)) if bias is None else bias) + shift
             bias = bias.astype(np.float32)
-        element = {"i8": i8, "u4": ui4}[kind.storage]
-        constant = nn.ConstantOp(q.astype(np.int8 if kind.storage == "i8" else np.uint8), element)
+        element = STORAGE_ELEMENTS[kind.storage]
+        constant = nn.ConstantOp(q.astype(numpy_dtype(element)), element)
         cast = ScastOp(constant, UniformType(params))
         restored_op = DcastOp(cast)
         added: list[Operation] = [constant, cast, restored_op]

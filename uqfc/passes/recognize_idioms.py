@@ -10,8 +10,8 @@ Recognised, with operands of mul and add in either order (``c`` stands for a con
 - Mish: ``x * tanh(softplus(x))``.
 
 Law: a bound. The function is the same real function; constants of the pattern may differ from it
-by 1e-4 relative (exporters write 0.16666667, 0.7071068), and each of the few float operations rounds
-once, so results differ by at most 1e-4 relative and 2**-20 absolute for |x| <= 8.
+by 1e-4 relative (exporters write 0.16666667, 0.7071068), and each of the few float operations
+rounds once, so results differ by at most 1e-4 relative and 2**-20 absolute for |x| <= 8.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uqfc_rms_norm.dialect import RmsNormOp
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
@@ -21,6 +20,7 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 from uqfc.dialects import nn
 from uqfc.dialects.tensors import int_tuple, shape_of
 from uqfc.passes.support.rewriting import apply_patterns, defining, replace_named, scalar_of
+from uqfc_rms_norm.dialect import RmsNormOp
 
 
 def mean_of_squares(value: SSAValue) -> SSAValue | None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from uqfc_rms_norm.dialect import RmsNormOp
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.lanes import each_vector, fold_vectors, load_part, store_part
@@ -17,6 +15,7 @@ from uqfc.codegen.lowering import Choice, lowering, tensor_choice
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.tensors import shape_of
+from uqfc_rms_norm.dialect import RmsNormOp
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,10 @@ class Converter:
         if isinstance(op, LAYERS):
             before = decision_of(op)
             quantized = self.operands_are_quantized(op)
-            reason = Reason.WOULD_SATURATE if quantized else Reason.NO_KERNEL
             requested = "float32" if before is None else before.requested
+            reason = Reason.WOULD_SATURATE if quantized else Reason.NO_KERNEL
+            if requested == "float32":
+                reason = Reason.REQUESTED
             set_decision(op, Decision(requested, "float32", reason))
 
     def as_float(self, value: SSAValue) -> SSAValue:
