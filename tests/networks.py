@@ -53,7 +53,7 @@ class NetworkBuilder(GraphBuilder):
     layers: int = 0
 
     def weights(self, style: str, *shape: int) -> SSAValue:
-        """``plain``, with a ``zero`` output channel, with one ``outlier``, ``tiny`` or ``large``."""
+        """``plain``, a ``zero`` output channel, one ``outlier``, all ``tiny`` or all ``large``."""
         fan_in = max(1, int(np.prod(shape[1:])))
         values = self.random.standard_normal(shape) / np.sqrt(fan_in)
         match style:
@@ -285,7 +285,7 @@ class Seen:
     def __call__(self, op: Operation, results: Sequence[Array]) -> None:
         if isinstance(op, ObserveOp):
             low, high = self.ranges.get(op.point.data, (0.0, 0.0))
-            x = results[0]
+            x = np.clip(np.nan_to_num(results[0]), -1e30, 1e30)
             self.ranges[op.point.data] = min(low, float(x.min())), max(high, float(x.max()))
 
 

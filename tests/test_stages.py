@@ -6,32 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
 
-from tests.networks import awkward_inputs, integer, networks, quantized, quantized_networks
+from tests.networks import awkward_inputs, integer, networks, quantized_networks
 from tests.passes.graphs import random_inputs, same_bits
 from uqfc.dialects.tensors import Array
 from uqfc.interpreter import Interpreter
 from uqfc.model import CompiledModel, build
-from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 from uqfc.pipeline import integer_passes, run_passes
 from uqfc.targets import load_target, missing_cpu_features
 
 TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64")
+on_every_target = pytest.mark.parametrize("target", TARGETS)
 
 
-def runnable(target: str) -> str:
+def skip_unless_runnable(target: str) -> None:
     missing = missing_cpu_features(load_target(target))
     if missing:
         pytest.skip(f"this CPU lacks {', '.join(missing)}, which {target} needs")
-    return target
-
-
-@pytest.fixture(params=TARGETS)
-def target(request: pytest.FixtureRequest) -> str:
-    return runnable(request.param)
 
 
 def compiled(network: ModuleOp, target: str) -> CompiledModel:
@@ -53,7 +46,8 @@ def check_every_level(module: ModuleOp, target: str) -> None:
     network = module.clone()
     run_passes(network, integer_passes(), keep)
     model = build(network, load_target(target), target, "network", "int8", keep)
-    assert list(levels)[-5:] == [
+    assert list(levels) == [
+        "convert-to-integer",
         "canonicalize-weights",
         "form-kernels",
         "select-kernels",
@@ -67,13 +61,51 @@ def check_every_level(module: ModuleOp, target: str) -> None:
         assert not differing(expected, model.run(inputs)), f"{target}\n{levels['form-kernels']}"
 
 
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@on_every_target
+@settings(max_examples=20)
 @given(module=quantized_networks())
-def test_every_level_gives_the_same_bits(module: ModuleOp, target: str) -> None:
+def test_every_level_gives_the_same_bits(target: str, module: ModuleOp) -> None:
+    skip_unless_runnable(target)
     check_every_level(module, target)
 
 
-@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@on_every_target
+@settings(max_examples=6)
 @given(module=networks())
-def test_float_networks_too(module: ModuleOp, target: str) -> None:
+def test_float_networks_too(target: str, module: ModuleOp) -> None:
+    skip_unless_runnable(target)
     check_every_level(module, target)
+
+
+@on_every_target
+@settings(max_examples=3)
+@given(module=quantized_networks())
+def test_runs_from_several_threads_do_not_see_each_other(target: str, module: ModuleOp) -> None:
+    """Every run finds in its arena what some other input left there."""
+    skip_unless_runnable(target)
+    network = integer(module)
+    model = compiled(network, target)
+    inputs = [random_inputs(network, seed) for seed in range(4)]
+    expected = [model.reference(x) for x in inputs]
+    order = [i % len(inputs) for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        actual = list(pool.map(lambda i: model.run(inputs[i]), order))
+    for i, outputs in zip(order, actual, strict=True):
+        assert not differing(expected[i], outputs)
+
+
+@on_every_target
+@settings(max_examples=5)
+@given(module=quantized_networks())
+def test_results_do_not_depend_on_what_the_arena_holds(target: str, module: ModuleOp) -> None:
+    skip_unless_runnable(target)
+    network = integer(module)
+    model = compiled(network, target)
+    inputs = random_inputs(network)
+    expected = model.reference(inputs)
+    model.run(inputs)
+    (workspace,) = model._loaded._idle
+    for filling in (0x00, 0x7F, 0xFF):
+        workspace._arena[:] = filling
+        out = {name: np.full_like(array, 99) for name, array in expected.items()}
+        assert not differing(expected, model.run(inputs, out))

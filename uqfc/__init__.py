@@ -6,7 +6,7 @@ whose outputs are the same, bit for bit, in the interpreter and on the device.
 
 from __future__ import annotations
 
-from uqfc.compiler import compile
+from uqfc.compiler import compile  # noqa: A004 - the name that users expect: uqfc.compile
 from uqfc.model import CompiledModel
 from uqfc.version import __version__
 

@@ -82,10 +82,10 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     ``quant_strategy`` is ``float32``, ``int8``, ``int4`` or ``mixed_int4_int8``; all but the first
     need ``calibration_data`` (a path, or an iterable of samples) unless the model is quantized
     already (QDQ or QOperator). ``weight_quant`` may say how weights are quantized: ``granularity``
-    (``channel`` or ``tensor``), ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes dynamic dimensions. ``strict``: a layer that does
-    not get the type that was asked for is a FallbackError. ``pass_pipeline``: passes of yours, by
-    name (``"a,b{option=1}"``) or as objects, run on the float graph after fusion. ``trace`` sees
-    the module after every pass.
+    (``channel`` or ``tensor``), ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes
+    dynamic dimensions. ``strict``: a layer that does not get the type that was asked for is a
+    FallbackError. ``pass_pipeline``: passes of yours, by name (``"a,b{option=1}"``) or as objects,
+    run on the float graph after fusion. ``trace`` sees the module after every pass.
 
     Raises subclasses of UqfcError for everything that the caller can mend.
     """

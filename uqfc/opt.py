@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import IO
 
 from xdsl.dialects.builtin import ModuleOp
@@ -51,6 +53,13 @@ class UqfcOptMain(xDSLOptMain):
         arg_parser.add_argument(
             "--pass-pipeline", dest="passes", help="The same as --passes", default=""
         )
+
+    def get_input_stream(self) -> tuple[IO[bytes], str]:
+        """The whole input, so that no file stays open after an error."""
+        if self.args.input_file is None:
+            return super().get_input_stream()
+        path = Path(self.args.input_file)
+        return BytesIO(path.read_bytes()), path.suffix.removeprefix(".")
 
     def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:
         try:

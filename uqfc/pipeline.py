@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
-from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.exceptions import ArgSpecParseError, VerifyException
 
 from uqfc.codegen.pack_weights import PackWeightsPass
 from uqfc.codegen.select_kernels import SelectKernelsPass
@@ -58,13 +58,20 @@ def named_passes(names: Sequence[str]) -> list[ModulePass]:
     return [known[name]()() for name in names]
 
 
+def checked_pass(value: object) -> ModulePass:
+    """A class in the place of an object is an easy mistake."""
+    if not isinstance(value, ModulePass):
+        raise UqfcError(f"pass pipeline: {value!r} is not an object of a ModulePass class")
+    return value
+
+
 def parse_pipeline(pipeline: str | Iterable[ModulePass]) -> list[ModulePass]:
     """The passes of ``"pass-a,pass-b{option=1}"``, or those given. UqfcError says what is wrong."""
     if not isinstance(pipeline, str):
-        return list(pipeline)
+        return [checked_pass(each) for each in pipeline]
     try:
         parsed = PassPipeline.parse_spec(all_passes(), pipeline)
-    except Exception as error:
+    except (ValueError, ArgSpecParseError) as error:
         raise UqfcError(f"pass pipeline '{pipeline}': {error}") from error
     return list(parsed.passes)
 

@@ -2,7 +2,7 @@
  *
  * With a shared object, whose sizes are given on the command line (they are in the model info):
  *
- *     cc run_model.c -ldl -o run_model
+ *     cc -I../include run_model.c -ldl -o run_model
  *     ./run_model ./model.so ARENA_BYTES INPUT_BYTES[,INPUT_BYTES...] OUTPUT_BYTES[,...]
  *
  * With an object file and its header, whose sizes are macros (here for a prefix `toy`, with two

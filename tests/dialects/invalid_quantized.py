@@ -109,11 +109,11 @@ QNN = [
     *(
         Invalid(message, *linear(epilogue))
         for message, epilogue in (
+            ("epilogue: bounds 10:9 are not within 0:255", "9, 10:9, 0:1.0, 1.0"),
             (
-                "epilogue: 0 <= qmin <= zero_point <= qmax <= 255 does not hold",
-                "9, 10:255, 0:1.0, 1.0",
+                "epilogue's residual: zero point 256 is outside 0:255",
+                "0, 0:255, 256:1.0, 1.0",
             ),
-            ("epilogue: residual zero point is outside 0:255", "0, 0:255, 256:1.0, 1.0"),
             ("epilogue: factors must be finite float32 values", "0, 0:255, 0:0.1, 1.0"),
             (
                 "epilogue: activation must be one of relu, ",
@@ -145,7 +145,12 @@ QNN = [
         [f32(2, 2)],
     ),
     Invalid("qnn.add takes ui8", add(0, "i8"), [tensor(2, element="i8")]),
-    Invalid("qnn.add: 0 <= qmin <= zero_point <= qmax <= 255 fails", add(256, "ui8"), [BYTES]),
+    Invalid("qnn.add: zero point 256 is outside 0:255", add(256, "ui8"), [BYTES]),
+    Invalid(
+        "qnn.dequantize: scale 0.0 is not finite and > 0",
+        f"%r = qnn.dequantize %0 {{scale = 0.0 : f32, zero_point = 0 : i64}} : {BYTES} -> {f32(2)}",
+        [BYTES],
+    ),
     Invalid("qnn.avg_pool2d takes ui8", *avg_pool("i8", 1)),
     Invalid("qnn.avg_pool2d: one multiplier, or one per count of elements", *avg_pool("ui8", 3)),
     Invalid(

@@ -90,7 +90,7 @@ def test_results_that_would_be_huge(op: str, parameter: list[int]) -> None:
     shape = np.array(parameter, np.int64)
     inputs = ["s"] if op == "ConstantOfShape" else ["x", "s"]
     model = make_model([node(op, inputs, ["y"])], {"x": [3]}, ["y"], {"s": shape})
-    with pytest.raises(ModelError, match=rf"{op} 'y_node': the result of shape .* bytes"):
+    with pytest.raises(ModelError, match=rf"{op} 'y_node': the .*result of shape .* bytes"):
         import_onnx(model)
 
 

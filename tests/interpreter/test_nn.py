@@ -94,8 +94,9 @@ def test_gather_counts_from_the_end_and_clamps() -> None:
 def test_slice_reads_starts_plus_multiples_of_steps(data: st.DataObject) -> None:
     sizes = [data.draw(st.integers(1, 5)) for _ in range(2)]
     steps = [data.draw(st.sampled_from([-2, -1, 1, 2])) for _ in sizes]
-    starts = [data.draw(st.integers(0, 2)) + max(0, -s * (n - 1)) for n, s in zip(sizes, steps)]
-    shape = [a + max(0, s * (n - 1)) + 1 for a, s, n in zip(starts, steps, sizes)]
+    spans = [step * (size - 1) for step, size in zip(steps, sizes, strict=True)]
+    starts = [data.draw(st.integers(0, 2)) + max(0, -span) for span in spans]
+    shape = [start + max(0, span) + 1 for start, span in zip(starts, spans, strict=True)]
     x = normal(*shape)
     result = run(nn.SliceOp, x, starts=starts, shape=sizes, steps=steps)
     for i, j in np.ndindex(*sizes):
@@ -199,7 +200,7 @@ def test_layer_norm_over_the_last_dimensions() -> None:
     x, scale, bias = normal(2, 3, 20), normal(3, 20), normal(3, 20)
     flat, n = x.reshape(2, 60), np.float32(60)
     d = flat - (strided_sum(flat) / n)[:, None]
-    variance = strided_sum(d * d) / n
+    variance = strided_sum(np.asarray(d * d, np.float32)) / n
     expected = d / np.sqrt(variance + np.float32(0.1))[:, None] * scale.reshape(-1)
     result = run(nn.LayerNormOp, x, scale, bias, epsilon=0.1)
     assert np.array_equal(result.reshape(2, 60), expected + bias.reshape(-1))
@@ -215,7 +216,7 @@ def test_lrn_sums_squares_of_neighbouring_channels(size: int) -> None:
             if 0 <= k < 6:
                 total = total + x[..., k] * x[..., k]
         base = np.float32(1.5) + np.float32(0.5) / np.float32(size) * total
-        expected = x[..., c] / evaluate_pow(base, np.float32(0.75))
+        expected = x[..., c] / evaluate_pow(base, np.array(0.75, np.float32))
         assert np.array_equal(result[..., c], expected)
 
 

@@ -2,9 +2,10 @@
 
     python -m tests.models.torchvision_models --cache DIR
 
-No pretrained weights are needed: batch normalisation is given random scales and shifts,
-and running statistics measured on noise images, so that activations neither vanish nor
-explode, and logits differ between images: comparing INT8 with float then means something.
+No pretrained weights are needed: batch normalisation is given random scales and shifts, and
+variances measured on noise images, so that activations neither vanish nor explode, logits differ
+between images, and rounding errors are not amplified: comparing INT8 with float then means
+something.
 Each model takes `image`, float32 [batch, 3, 224, 224], and returns `logits`, [batch, 1000].
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from tests.models.catalog import (
     TORCHVISION_INPUT_SHAPE,
@@ -32,6 +34,7 @@ OPSET = 17
 CALIBRATION_BATCH = 16
 CALIBRATION_SEED = 7
 LOGIT_DEVIATION = 2.0
+RESIDUAL_SCALE = 0.3
 
 # torchvision's Python files refer to these operators when imported; a CPU build of torch
 # may be unable to load the library that defines them. The classifiers use none of them.
@@ -123,41 +126,49 @@ def build(name: str, seed: int = 0) -> nn.Module:
 
 
 def _measure_statistics(model: nn.Module, images: Tensor) -> None:
-    """Draw each normalisation's scale and shift, then measure its mean and variance.
+    """Draw each normalisation's scale and shift, and measure the power of what it normalises.
 
-    One pass suffices: in training mode every normalisation normalises by its own batch's
-    statistics, so those that follow see what they will see at inference. Everything else
-    stays in inference mode: dropped blocks would distort the statistics.
+    The means stay 0: normalisations that centre make a deep random network chaotic (G. Yang et
+    al., "A Mean Field Theory of Batch Normalization", ICLR 2019), so that its logits would show
+    amplified rounding errors. For the same reason residual branches are small, as in training.
     """
-    model.eval()
+    hooks: list[RemovableHandle] = []
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             nn.init.normal_(module.bias, std=0.1)
         elif isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            module.momentum = 1.0
-            module.train()
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.normal_(module.bias, std=0.1)
+            hooks.append(module.register_forward_pre_hook(_measure_power))
+    for module in model.modules():
+        if getattr(module, "use_res_connect", False):
+            last = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+            last.weight.data.mul_(RESIDUAL_SCALE)
+            last.bias.data.mul_(RESIDUAL_SCALE)
+    model.eval()
     with torch.no_grad():
         model(images)
-    model.eval()
+    for hook in hooks:
+        hook.remove()
+
+
+def _measure_power(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Set a normalisation's variance to its input's mean square, before it is applied."""
+    assert isinstance(module, nn.BatchNorm2d)
+    assert module.running_var is not None
+    module.running_var.copy_(inputs[0].square().mean((0, 2, 3)))
 
 
 def _spread_logits(model: nn.Module, images: Tensor) -> None:
-    """Draw the linear layers, and make each logit's mean 0 and deviation about 2 over images.
-
-    Left alone, a random network gives all images nearly the same logits: a large constant
-    part that would hide errors in the small part which tells the images apart.
-    """
+    """Draw the linear layers, and make the logits' deviation about 2."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     with torch.no_grad():
         for linear in linears:
             nn.init.kaiming_normal_(linear.weight)
             nn.init.normal_(linear.bias, std=0.1)
-        logits = model(images)
-        scale = LOGIT_DEVIATION / logits.std(0).mean()
+        scale = LOGIT_DEVIATION / model(images).std()
         linears[-1].weight.mul_(scale)
-        linears[-1].bias.sub_(logits.mean(0)).mul_(scale)
+        linears[-1].bias.mul_(scale)
 
 
 def export(name: str, cache: Path) -> Path:

@@ -74,8 +74,8 @@ def adaptive_round(
 
     Columns are rounded in turn and each one's error is made up for by those not yet rounded
     (E. Frantar et al., "GPTQ", ICLR 2023, the largest diagonal first); then single weights are
-    moved by one step, always the best of a row, at most ``_MOST_STEPS`` times. The error of no output
-    channel is above that of rounding to nearest.
+    moved by one step, always the best of a row, at most ``_MOST_STEPS`` times. The error of no
+    output channel is above that of rounding to nearest.
 
     - ``w``: weights [O, K]; the order of K is that of the patches in ``gram``.
     - ``gram``: [K, K], or [groups, K, K] where O is made of that many equal groups.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -70,4 +71,5 @@ def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     except OSError as error:
         raise UqfcError(f"{path}: cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what is in the way of the file is in the way of removing it
+            temporary.unlink()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -125,4 +126,5 @@ def _write_atomically(files: Mapping[Path, Iterable[bytes | bytearray]]) -> None
         raise UqfcError(f"{', '.join(map(str, files))}: cannot be written: {error}") from error
     finally:
         for temporary in written:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what is in the way of the file is in the way of removing it
+                temporary.unlink()

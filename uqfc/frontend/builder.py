@@ -25,6 +25,7 @@ from uqfc.frontend.values import (
     Quantized,
     UnsupportedUseError,
     Value,
+    check_folded,
     check_size,
     dims,
     kind,
@@ -139,7 +140,7 @@ class Builder:
         fold = BINARY[op]
         if isinstance(x, Constant) and isinstance(y, Constant):
             shape = broadcast_shapes(dims(x), dims(y))
-            check_size(shape, x.element, "the result")
+            check_folded(shape, x.element)
             with np.errstate(all="ignore"):
                 return Constant(np.asarray(fold(x.array, y.array), x.array.dtype), x.element)
         return self.emit(op(self.ssa(x), self.ssa(y)))
@@ -159,7 +160,7 @@ class Builder:
     def compare(self, predicate: str, x: Value, y: Value) -> Value:
         """Elementwise comparison as i1."""
         if isinstance(x, Constant) and isinstance(y, Constant):
-            check_size(broadcast_shapes(dims(x), dims(y)), i1, "the result")
+            check_folded(broadcast_shapes(dims(x), dims(y)), i1)
             return Constant(np.asarray(COMPARE[predicate](x.array, y.array)), i1)
         return self.emit(nn.CompareOp(self.ssa(x), self.ssa(y), predicate))
 
@@ -171,7 +172,7 @@ class Builder:
             and isinstance(other, Constant)
         ):
             shape = broadcast_shapes(dims(condition), dims(then), dims(other))
-            check_size(shape, then.element, "the result")
+            check_folded(shape, then.element)
             chosen = np.where(condition.array, then.array, other.array)
             return Constant(np.asarray(chosen), then.element)
         return self.emit(nn.SelectOp(self.ssa(condition), self.ssa(then), self.ssa(other)))
@@ -239,9 +240,9 @@ class Builder:
         parts = [v for v in values if 0 not in dims(v)] or [values[0]]
         if len(parts) == 1:
             return parts[0]
-        check_size(concat_shape([dims(v) for v in parts], axis), kind(parts[0]), "the result")
         arrays = [v.array for v in parts if isinstance(v, Constant)]
         if len(arrays) == len(parts):
+            check_folded(concat_shape([dims(v) for v in parts], axis), kind(parts[0]))
             return Constant(np.concatenate(arrays, axis), kind(parts[0]))
         return self.emit(nn.ConcatOp([self.ssa(v) for v in parts], axis))
 
@@ -249,8 +250,8 @@ class Builder:
         """NumPy's ``broadcast_to``."""
         if tuple(shape) == dims(x):
             return x
-        check_size(tuple(shape), kind(x), "the result")
         if isinstance(x, Constant):
+            check_folded(tuple(shape), x.element)
             return Constant(np.broadcast_to(x.array, tuple(shape)), x.element)
         return self.emit(nn.BroadcastOp(self.ssa(x), shape))
 
@@ -259,7 +260,7 @@ class Builder:
         picks = known(indices)
         if isinstance(x, Constant) and picks is not None:
             shape = (*dims(x)[:axis], *picks.shape, *dims(x)[axis + 1 :])
-            check_size(shape, x.element, "the result")
+            check_folded(shape, x.element)
             return Constant(np.asarray(x.array.take(picks, axis=axis)), x.element)
         return self.emit(nn.GatherOp(self.ssa(x), self.ssa(indices), axis))
 
@@ -274,9 +275,9 @@ class Builder:
         """Adds elements around ``x``; see ``nn.pad``."""
         if not any((*low, *high)):
             return x
-        shape = tuple(n + a + b for n, a, b in zip(dims(x), low, high, strict=True))
-        check_size(shape, kind(x), "the result")
         if isinstance(x, Constant) and mode == "constant":
+            shape = tuple(n + a + b for n, a, b in zip(dims(x), low, high, strict=True))
+            check_folded(shape, x.element)
             widths = list(zip(low, high, strict=True))
             return Constant(np.pad(x.array, widths, constant_values=value), x.element)
         return self.emit(nn.PadOp(self.ssa(x), low, high, value, mode))

@@ -10,6 +10,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from uqfc.dialects.tensors import ELEMENT_DTYPES, element_type
+from uqfc.errors import ModelError
 from uqfc.frontend.values import Constant, Value, known
 
 MAX_ELEMENTS = 2**20
@@ -61,7 +62,10 @@ def fold_by_reference(
     graph = helper.make_graph([node], "fold", graph_inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
     evaluator: Any = ReferenceEvaluator(model)
-    results = iter(evaluator.run(None, given))
+    try:
+        results = iter(evaluator.run(None, given))
+    except Exception as error:  # noqa: BLE001 - what it raises on inconsistent inputs is not defined
+        raise ModelError(f"cannot be evaluated: {error}") from None
     return [as_constant(next(results)) if o else as_constant(np.zeros(0)) for o in proto.output]
 
 

@@ -24,6 +24,9 @@ from uqfc.numerics import dequantize
 MAX_TENSOR_BYTES = 2**31
 """Largest tensor that a model may hold; checked before anything is allocated."""
 
+MAX_FOLDED_BYTES = 2**28
+"""Largest constant that the import computes from others."""
+
 
 class UnsupportedUseError(Exception):
     """A converter cannot express its node; the message says what exactly and what is accepted."""
@@ -102,16 +105,20 @@ def item_bytes(element: Attribute) -> int:
     return numpy_dtype(element).itemsize
 
 
-def check_size(shape: Shape, element: Attribute, what: str) -> None:
-    """ModelError if a tensor of this shape is larger than ``MAX_TENSOR_BYTES``."""
+def check_size(shape: Shape, element: Attribute, what: str, limit: int = MAX_TENSOR_BYTES) -> None:
+    """ModelError if a tensor of this shape takes more than ``limit`` bytes."""
     total: Any = item_bytes(element)
     for size in shape:
         total *= int(size)
-    if total > MAX_TENSOR_BYTES:
+    if total > limit:
         raise ModelError(
-            f"{what} of shape {list(shape)} takes {total} bytes; "
-            f"at most {MAX_TENSOR_BYTES} are accepted"
+            f"{what} of shape {list(shape)} takes {total} bytes; at most {limit} are accepted"
         )
+
+
+def check_folded(shape: Shape, element: Attribute) -> None:
+    """``check_size`` of a constant that the import is about to compute."""
+    check_size(shape, element, "the constant result", MAX_FOLDED_BYTES)
 
 
 def wrap_axis(axis: int, dimensions: int) -> int:

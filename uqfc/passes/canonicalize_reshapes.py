@@ -37,9 +37,7 @@ class ReshapeConstant(RewritePattern):
     def match_and_rewrite(self, op: nn.ReshapeOp, rewriter: PatternRewriter, /) -> None:
         array = constant_of(op.x)
         if array is not None:
-            value = nn.ConstantOp(
-                array.reshape(shape_of(op.result)), element_of(op.result)
-            )
+            value = nn.ConstantOp(array.reshape(shape_of(op.result)), element_of(op.result))
             rewriter.replace(op, value)
 
 

@@ -32,7 +32,6 @@ from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.support.rewriting import (
     apply_patterns,
     constant_of,
-    replace_named,
     with_operand_list,
 )
 
@@ -43,7 +42,7 @@ AFFINE = (nn.MulOp, nn.AddOp, nn.SubOp, nn.DivOp)
 def per_channel(value: SSAValue, result: tuple[int, ...]) -> F64 | None:
     """A constant as one float64 per channel (last axis of ``result``), or None."""
     array = constant_of(value)
-    if array is None or array.dtype != np.float32 or array.ndim > len(result):
+    if array is None or array.dtype != np.float32 or not result or array.ndim > len(result):
         return None
     if any(d != 1 for d in array.shape[:-1]) or array.size not in (1, result[-1]):
         return None
@@ -127,17 +126,20 @@ class MergeAffine(RewritePattern):
         if isinstance(op, nn.MulOp) and isinstance(inner, nn.AddOp):
             factor = nn.ConstantOp(b.astype(np.float32))
             product = nn.MulOp(x, factor)
+            product.attributes.update(inner.attributes)
             added += [factor, product]
             x = product.result
         constant = nn.ConstantOp(
             np.asarray(a + b if isinstance(op, nn.AddOp) else a * b, np.float32)
         )
         merged = type(inner)(x, constant)
+        merged.attributes.update(inner.attributes)
+        merged.attributes.update(op.attributes)
         if op.activation is not None:
             merged.properties["activation"] = op.activation
         rewriter.insert(added)
         rewriter.insert(constant)
-        replace_named(rewriter, op, merged)
+        rewriter.replace(op, merged)
         rewriter.erase(inner)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from uqfc.codegen.isa.known import check_known
 from uqfc.errors import TargetError
 
 PANEL_VECTOR = 16
@@ -59,6 +60,8 @@ class TargetLike(Protocol):
     def cpu(self) -> str: ...
     @property
     def features(self) -> tuple[str, ...]: ...
+    @property
+    def cpu_features(self) -> tuple[str, ...]: ...
 
 
 VNNI512 = Isa(
@@ -101,9 +104,26 @@ ISAS = {isa.name: isa for isa in (VNNI512, AVX2, PORTABLE)}
 
 
 def isa_for(target: TargetLike) -> Isa:
-    """The ``Isa`` of a target, with its triple, cpu and features; TargetError if there is none."""
+    """The ``Isa`` of a target, with its triple, cpu and features.
+
+    TargetError if there is none, if the table lacks CPU features that its kernels use (binaries
+    would crash where they are missing), or if LLVM does not know what the table names.
+    """
     if target.isa not in ISAS:
         known = ", ".join(ISAS)
         raise TargetError(f"target field 'isa': '{target.isa}' has no kernels; accepted: {known}")
     base = ISAS[target.isa]
-    return replace(base, triple=target.triple, cpu=target.cpu, features=tuple(target.features))
+    missing = [name for name in base.required if name not in target.cpu_features]
+    if missing:
+        raise TargetError(
+            f"target field 'cpu_features': isa '{base.name}' also needs: {', '.join(missing)}"
+        )
+    used = [name.replace("avx512_", "avx512") for name in base.required]
+    forbidden = [f"-{name}" for name in used if f"-{name}" in target.features]
+    if forbidden:
+        raise TargetError(
+            f"target field 'features': isa '{base.name}' cannot do with {', '.join(forbidden)}"
+        )
+    check_known(target.triple, target.cpu, target.features)
+    features = dict.fromkeys((*(f"+{name}" for name in used), *target.features))
+    return replace(base, triple=target.triple, cpu=target.cpu, features=tuple(features))

@@ -55,7 +55,8 @@ class Binary(ElementwiseOp):
 
     def result(self, operands: Sequence[Dtype]) -> Dtype:
         numbers: tuple[Dtype, ...] = ("f32", "u8", "i8", "i32", "i64")
-        expect(self, operands, numbers, operands[:1])
+        masks: tuple[Dtype, ...] = ("i1",) if self.kind in ("maximum", "minimum") else ()
+        expect(self, operands, (*numbers, *masks), operands[:1])
         return operands[0]
 
     def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
@@ -69,6 +70,10 @@ class Binary(ElementwiseOp):
                 return wrap(dtype, x * y)
             case "div":
                 return x / y if dtype == "f32" else wrap(dtype, divide(x, y))
+            case "maximum" if dtype == "i1":
+                return x | y
+            case "minimum" if dtype == "i1":
+                return x & y
             case "maximum":
                 return b.select(y.gt(x), y, x)
             case "minimum":

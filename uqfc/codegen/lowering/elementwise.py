@@ -31,12 +31,15 @@ from uqfc.codegen.lowering.registry import Choice, lowering
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
-from uqfc.dialects.tensors import element_of, i8, int_tuple, shape_of, ui8
+from uqfc.dialects.tensors import element_of, i4, i8, int_tuple, shape_of, ui4, ui8
 
+# Four-bit elements outside of packed weights take a byte each.
 DTYPES: dict[Attribute, Dtype] = {
     f32: "f32",
     ui8: "u8",
     i8: "i8",
+    ui4: "u8",
+    i4: "i8",
     i32: "i32",
     i64: "i64",
     i1: "i1",

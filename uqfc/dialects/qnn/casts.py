@@ -19,6 +19,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import TensorOp
+from uqfc.dialects.qnn.bounds import check_bounds, check_scale
 from uqfc.dialects.tensors import (
     AnyTensor,
     element_of,
@@ -66,6 +67,10 @@ class QuantizeOp(TensorOp):
     def infer_type(self) -> AnyTensor:
         if element_of(self.x) != f32:
             raise VerifyException("qnn.quantize takes float32")
+        check_scale(self.name, self.scale.value.data)
+        check_bounds(
+            self.name, self.zero_point.value.data, self.qmin.value.data, self.qmax.value.data
+        )
         return tensor_type(shape_of(self.x), ui8)
 
 
@@ -90,6 +95,7 @@ class DequantizeOp(TensorOp):
     def infer_type(self) -> AnyTensor:
         if element_of(self.x) not in (ui8, i32):
             raise VerifyException("qnn.dequantize takes ui8 or i32")
+        check_scale(self.name, self.scale.value.data)
         return tensor_type(shape_of(self.x), f32)
 
 

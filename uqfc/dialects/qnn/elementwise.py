@@ -21,6 +21,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import TensorOp
 from uqfc.dialects.nn.reductions import Pool2dOp, PoolWindow, pool_shape
+from uqfc.dialects.qnn.bounds import check_bounds, check_zero_point
 from uqfc.dialects.tensors import (
     AnyTensor,
     broadcast_shapes,
@@ -69,9 +70,11 @@ class QBinaryOp(TensorOp, ABC):
     def infer_type(self) -> AnyTensor:
         if element_of(self.lhs) != ui8 or element_of(self.rhs) != ui8:
             raise VerifyException(f"{self.name} takes ui8")
-        low, high = self.qmin.value.data, self.qmax.value.data
-        if not 0 <= low <= self.zero_point.value.data <= high <= 255:
-            raise VerifyException(f"{self.name}: 0 <= qmin <= zero_point <= qmax <= 255 fails")
+        check_zero_point(self.name, self.lhs_zero_point.value.data)
+        check_zero_point(self.name, self.rhs_zero_point.value.data)
+        check_bounds(
+            self.name, self.zero_point.value.data, self.qmin.value.data, self.qmax.value.data
+        )
         return tensor_type(broadcast_shapes(shape_of(self.lhs), shape_of(self.rhs)), ui8)
 
 
@@ -145,4 +148,8 @@ class QAvgPool2dOp(Pool2dOp):
         kernel = int_tuple(self.kernel)
         if shape_of(self.multipliers) not in ((1,), (kernel[0] * kernel[1],)):
             raise VerifyException("qnn.avg_pool2d: one multiplier, or one per count of elements")
+        check_zero_point(self.name, self.x_zero_point.value.data)
+        check_bounds(
+            self.name, self.zero_point.value.data, self.qmin.value.data, self.qmax.value.data
+        )
         return super().infer_type()

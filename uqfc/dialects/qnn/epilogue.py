@@ -14,6 +14,7 @@ from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import FnAttr, format_float
+from uqfc.dialects.qnn.bounds import check_bounds, check_zero_point
 from uqfc.numerics import ACTIVATIONS, Activation
 
 
@@ -79,10 +80,8 @@ class EpilogueAttr(Data[Epilogue]):
 
     def verify(self) -> None:
         e = self.data
-        if not 0 <= e.qmin <= e.zero_point <= e.qmax <= 255:
-            raise VerifyException("epilogue: 0 <= qmin <= zero_point <= qmax <= 255 does not hold")
-        if not 0 <= e.residual_zero_point <= 255:
-            raise VerifyException("epilogue: residual zero point is outside 0:255")
+        check_bounds("epilogue", e.zero_point, e.qmin, e.qmax)
+        check_zero_point("epilogue's residual", e.residual_zero_point)
         for value in (e.reciprocal, e.residual_multiplier):
             if not np.isfinite(value) or float(np.float32(value)) != value:
                 raise VerifyException("epilogue: factors must be finite float32 values")

@@ -74,6 +74,8 @@ def group_normalization(node: Node, b: Builder) -> Value:
     node.ignore("stash_type")
     x, scale, bias = node.floats_in(0, 1, 2)
     groups = node.integer("num_groups", 1)
+    if rank(x) < 2:
+        raise ModelError(f"takes rank 2 or more, got {list(dims(x))}")
     n, c, *rest = dims(x)
     if groups < 1 or c % groups:
         raise ModelError(f"{c} channels do not make {groups} groups")

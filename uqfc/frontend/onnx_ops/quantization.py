@@ -64,7 +64,7 @@ class Scheme:
         if self.scale.ndim > 1 and self.block == 0:
             raise ModelError(f"a scale of shape {list(self.scale.shape)} needs block_size")
         if self.scale.size == 1 and self.block == 0:
-            params = QuantParams.of(storage, self.scale, self.zero_point.astype(np.int32))
+            params = QuantParams.of(storage, self.scale, self.zero_point.reshape(-1))
         else:
             axis = wrap_axis(self.axis, len(shape))
             params = QuantParams.of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import ceil
 
 import numpy as np
-from xdsl.dialects.builtin import f32
 from xdsl.ir import Attribute
 
 from uqfc.dialects.tensors import Array, i4, numpy_dtype, ui4
@@ -18,7 +17,7 @@ from uqfc.frontend.values import (
     Constant,
     UnsupportedUseError,
     Value,
-    check_size,
+    check_folded,
     constant,
     dims,
     kind,
@@ -60,7 +59,7 @@ def constant_of_shape(node: Node, b: Builder) -> Value:
         raise ModelError(f"shape {list(shape)} has a negative dimension")
     tensor = node.tensor("value")
     fill = constant(0.0) if tensor is None else read_tensor(tensor, "attribute 'value'")
-    check_size(shape, fill.element, "the result")
+    check_folded(shape, fill.element)
     return Constant(np.broadcast_to(fill.array.reshape(-1)[:1].reshape(()), shape), fill.element)
 
 
@@ -72,7 +71,7 @@ def range_op(node: Node, b: Builder) -> Value:
         raise ModelError("delta is 0")
     count = max(ceil((as_float(limit) - as_float(start)) / step), 0)
     element = kind(node.input(0))
-    check_size((count,), element, "the result")
+    check_folded((count,), element)
     values: Array = start.reshape(()) + np.arange(count) * delta.reshape(())
     return Constant(values.astype(numpy_dtype(element)), element)
 
@@ -122,11 +121,13 @@ def one_hot(node: Node, b: Builder) -> Value:
     """``values[1]`` where the position along the new axis equals the index, else ``values[0]``."""
     indices, depth = node.input(0), int(as_float(node.array(1, "depth")))
     values = node.input(2)
+    if dims(values) != (2,):
+        raise ModelError(f"values of shape {list(dims(values))}, expected [2]")
     axis = node.integer("axis", -1)
     axis = axis + rank(indices) + 1 if axis < 0 else axis
     if not 0 <= axis <= rank(indices) or depth < 1:
         raise ModelError(f"axis {axis} or depth {depth} is not valid")
-    check_size((depth, *dims(indices)), f32, "the result")
+    check_folded((depth,), kind(indices))
     element = kind(indices)
     wrapped = b.select(
         b.compare("lt", indices, b.zero_like(indices)),

@@ -23,7 +23,10 @@ OpT = TypeVar("OpT", bound=Operation)
 
 
 def apply_patterns(module: ModuleOp, *patterns: RewritePattern) -> bool:
-    """Rewrite until no pattern applies; True if anything changed. The first that matches wins."""
+    """Rewrite until no pattern applies; True if anything changed. The first that matches wins.
+
+    Pure ops whose results nobody uses are erased on the way.
+    """
     applier = GreedyRewritePatternApplier(list(patterns))
     return PatternRewriteWalker(applier).rewrite_module(module)
 

@@ -14,15 +14,19 @@ from xdsl.traits import Pure
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import DequantizeOp, IntegerLayerOp, QuantizeOp
 from uqfc.dialects.quant import DcastOp, QcastOp, QuantParams, ScastOp, UniformType, uniform_of
-from uqfc.dialects.tensors import Array, element_of, i8, shape_of, ui8
+from uqfc.dialects.tensors import Array, element_of, i4, i8, shape_of, ui8
 from uqfc.numerics import quantize
 from uqfc.passes.select_bit_width import Decision, Reason, decision_of, set_decision
-from uqfc.passes.support.integer.elementwise import integer_form
-from uqfc.passes.support.integer.emulation import emulated
+from uqfc.passes.support.integer.elementwise import integer_form, moved, moved_array
+from uqfc.passes.support.integer.emulation import (
+    emulated,
+    emulated_dequantize,
+    emulated_quantize,
+)
 from uqfc.passes.support.integer.layers import Layer, integer_layer
 from uqfc.passes.support.integer.values import Affine, Quantized, unsigned
 from uqfc.passes.support.integer.weights import QuantizedConstant
-from uqfc.passes.support.quantizable import LAYERS, activations, has_integer_form
+from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations, has_integer_form
 
 STORAGE_NAMES = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}
 
@@ -48,6 +52,8 @@ class Converter:
                     self.dcast(op)
                 case ScastOp():
                     self.scast(op)
+                case _ if isinstance(op, MOVEMENT) and is_quantized(op.results[0]):
+                    self.move(op)
                 case _:
                     self.float_op(op)
         for op in reversed(list(self.block.ops)):
@@ -91,28 +97,57 @@ class Converter:
             ops = emulated(source, uniform_of(op.x))
             self.insert(ops, op, op)
             self.dequantized[op.result] = ops[-1].results[0]
+        elif isinstance(op.x.owner, ScastOp):
+            ops = emulated_dequantize(op.x.owner.x, uniform_of(op.x))
+            self.insert(ops, op, op)
+            self.dequantized[op.result] = ops[-1].results[0]
 
     def scast(self, op: ScastOp) -> None:
-        if isinstance(element_of(op.result), UniformType):
-            params = uniform_of(op.result)
-            if isinstance(op.x.owner, nn.ConstantOp):
-                array = op.x.owner.array.astype(np.int32)
-                self.constants[op.result] = QuantizedConstant(array, params)
-                return
-            affine = unsigned(params)
-            if affine is not None:
-                self.tensors[op.result] = Quantized(self.shifted(op.x, 128, ui8, op), affine)
+        if is_quantized(op.result):
+            self.from_storage(op)
             return
         source = self.tensors.get(op.x)
         if source is not None:
-            op.result.replace_all_uses_with(
-                self.shifted(source.value, -128, element_of(op.result), op)
+            stored = self.shifted(source.value, -128, element_of(op.result), op)
+            op.result.replace_all_uses_with(stored)
+        elif isinstance(op.x.owner, QcastOp):
+            real = self.as_float(op.x.owner.x)
+            ops = emulated_quantize(real, uniform_of(op.x), element_of(op.result))
+            self.insert(ops, op, op)
+            op.result.replace_all_uses_with(ops[-1].results[0])
+
+    def from_storage(self, op: ScastOp) -> None:
+        params = uniform_of(op.result)
+        if isinstance(op.x.owner, nn.ConstantOp):
+            array = op.x.owner.array.astype(np.int32)
+            self.constants[op.result] = QuantizedConstant(array, params)
+            return
+        affine = unsigned(params)
+        if affine is not None:
+            self.tensors[op.result] = Quantized(self.shifted(op.x, 128, ui8, op), affine)
+
+    def move(self, op: Operation) -> None:
+        """Movement of quantized elements, which is movement of their integers."""
+        source = op.operands[0]
+        if source in self.constants:
+            constant = self.constants[source]
+            self.constants[op.results[0]] = QuantizedConstant(
+                moved_array(op, constant.array), uniform_of(op.results[0])
             )
+        elif source in self.tensors:
+            x = self.tensors[source]
+            ops = moved(op, x, x.affine)
+            self.insert(ops, op, op)
+            self.tensors[op.results[0]] = Quantized(ops[-1].results[0], x.affine)
 
     def shifted(self, x: SSAValue, offset: int, target: Attribute, at: Operation) -> SSAValue:
         """``x`` between ui8 and its storage type: signed storage differs by 128."""
-        if i8 not in (element_of(x), target):
+        if element_of(x) == target:
             return x
+        if not {element_of(x), target} & {i8, i4}:
+            made = nn.CastOp(x, target)
+            self.insert([made], at, at)
+            return made.result
         wide = nn.CastOp(x, i32)
         sum_ = nn.AddOp(wide, constant := nn.ConstantOp(np.array(offset, np.int32)))
         narrow = nn.CastOp(sum_, target)
@@ -143,16 +178,21 @@ class Converter:
 
     def settle(self, op: Operation) -> None:
         """Leave ``op`` in float32: give it float32 operands."""
+        if isinstance(op, LAYERS):
+            set_decision(op, self.float_decision(op))
         for index, value in enumerate(op.operands):
             op.operands[index] = self.as_float(value)
-        if isinstance(op, LAYERS):
-            before = decision_of(op)
-            quantized = self.operands_are_quantized(op)
-            requested = "float32" if before is None else before.requested
-            reason = Reason.WOULD_SATURATE if quantized else Reason.NO_KERNEL
-            if requested == "float32":
-                reason = Reason.REQUESTED
-            set_decision(op, Decision(requested, "float32", reason))
+
+    def float_decision(self, layer: Layer) -> Decision:
+        """Why a layer stays in float32; its operands must be those of the input graph."""
+        before, weights = decision_of(layer), self.constants.get(layer.weight)
+        if before is None and weights is not None:
+            before = given(weights.params)
+        if before is None or before.requested == "float32":
+            return Decision("float32", "float32", Reason.REQUESTED)
+        quantized = self.operands_are_quantized(layer)
+        reason = Reason.WOULD_SATURATE if quantized else Reason.NO_KERNEL
+        return Decision(before.requested, "float32", reason)
 
     def as_float(self, value: SSAValue) -> SSAValue:
         """The float32 form of a value, made where its integers are if there is none yet."""
@@ -233,3 +273,8 @@ def given(params: QuantParams) -> Decision:
 def has_integer_form_here(op: Operation) -> bool:
     """``has_integer_form``, where weights may also be constants behind casts."""
     return isinstance(op, LAYERS) or has_integer_form(op)
+
+
+def is_quantized(value: SSAValue) -> bool:
+    """Whether the elements are of a quantized type."""
+    return isinstance(element_of(value), UniformType)

@@ -12,8 +12,8 @@ from uqfc.dialects.nn.reductions import PoolWindow
 from uqfc.dialects.qnn import LookupOp, QAddOp, QAvgPool2dOp, QBinaryOp, QMulOp
 from uqfc.dialects.tensors import int_tuple, real, shape_of, tensor_type, ui8
 from uqfc.elementary import UNARY
-from uqfc.numerics import F64, Activation, lookup_table, multiplier
-from uqfc.passes.support.integer.values import Affine, Quantized
+from uqfc.numerics import F64, I32, Activation, lookup_table, multiplier
+from uqfc.passes.support.integer.values import Affine, Quantized, are_usable
 from uqfc.passes.support.quantizable import MOVEMENT
 from uqfc.passes.support.rewriting import rebuilt
 
@@ -24,7 +24,7 @@ def integer_form(op: Operation, inputs: Sequence[Quantized], target: Affine) -> 
     """The ops that compute ``op`` on integers, the result last; None if there is no such form."""
     match op:
         case nn.AddOp() | nn.SubOp() | nn.MulOp():
-            return [binary(op, inputs[0], inputs[1], target)]
+            return binary(op, inputs[0], inputs[1], target)
         case nn.UnaryOp():
             return list(table(inputs[0], target, op.fn.data))
         case nn.AvgPool2dOp():
@@ -39,7 +39,7 @@ def integer_form(op: Operation, inputs: Sequence[Quantized], target: Affine) -> 
 
 def binary(
     op: nn.AddOp | nn.SubOp | nn.MulOp, lhs: Quantized, rhs: Quantized, target: Affine
-) -> QBinaryOp:
+) -> Ops | None:
     activation = None if isinstance(op, nn.SubOp) else op.activation
     bounds = None if activation is None else activation.data.bounds
     limited = target if bounds is None else target.clamped(*bounds)
@@ -47,14 +47,18 @@ def binary(
     limits = (limited.qmin, limited.qmax)
     left, right = lhs.affine.scale, rhs.affine.scale
     if isinstance(op, nn.MulOp):
-        factor = float(multiplier(left, right, over=target.scale))
-        return QMulOp(lhs.value, rhs.value, zero_points, limits, {"multiplier": factor})
-    sign = -1.0 if isinstance(op, nn.SubOp) else 1.0
-    factors = {
-        "lhs_multiplier": float(multiplier(left, over=target.scale)),
-        "rhs_multiplier": sign * float(multiplier(right, over=target.scale)),
-    }
-    return QAddOp(lhs.value, rhs.value, zero_points, limits, factors)
+        factors = {"multiplier": float(multiplier(left, right, over=target.scale))}
+        kind: type[QBinaryOp] = QMulOp
+    else:
+        sign = -1.0 if isinstance(op, nn.SubOp) else 1.0
+        factors = {
+            "lhs_multiplier": float(multiplier(left, over=target.scale)),
+            "rhs_multiplier": sign * float(multiplier(right, over=target.scale)),
+        }
+        kind = QAddOp
+    if not are_usable(*factors.values()):
+        return None
+    return [kind(lhs.value, rhs.value, zero_points, limits, factors)]
 
 
 def table(x: Quantized, target: Affine, function: Activation | None) -> tuple[Operation, Operation]:
@@ -69,7 +73,7 @@ def table(x: Quantized, target: Affine, function: Activation | None) -> tuple[Op
     return constant, LookupOp(x.value, constant)
 
 
-def average(op: nn.AvgPool2dOp, x: Quantized, target: Affine) -> Ops:
+def average(op: nn.AvgPool2dOp, x: Quantized, target: Affine) -> Ops | None:
     window = tuple(int_tuple(a) for a in (op.kernel, op.strides, op.padding, op.dilations))
     kernel, strides, padding, dilations = window
     size = kernel[0] * kernel[1]
@@ -78,15 +82,18 @@ def average(op: nn.AvgPool2dOp, x: Quantized, target: Affine) -> Ops:
     return pooled(x, target, (kernel, strides, padding, dilations), counts)
 
 
-def spatial_mean(op: nn.ReduceOp, x: Quantized, target: Affine) -> Ops:
+def spatial_mean(op: nn.ReduceOp, x: Quantized, target: Affine) -> Ops | None:
     _, height, width, _ = shape_of(op.x)
     window = ((height, width), (1, 1), (0, 0, 0, 0), (1, 1))
     return pooled(x, target, window, np.array([height * width], np.float64))
 
 
-def pooled(x: Quantized, target: Affine, window: PoolWindow, counts: F64) -> Ops:
+def pooled(x: Quantized, target: Affine, window: PoolWindow, counts: F64) -> Ops | None:
     """The mean over a window; ``counts`` are the divisors."""
-    factors = nn.ConstantOp(multiplier(x.affine.scale, 1.0 / counts, over=target.scale))
+    multipliers = multiplier(x.affine.scale, 1.0 / counts, over=target.scale)
+    if not are_usable(multipliers):
+        return None
+    factors = nn.ConstantOp(multipliers)
     pool = QAvgPool2dOp(
         x.value,
         factors,
@@ -121,3 +128,14 @@ def moved(op: Operation, x: Quantized, target: Affine) -> Ops:
     if x.affine != target:
         ops += table(Quantized(ops[0].results[0], x.affine), target, None)
     return ops
+
+
+def moved_array(op: Operation, array: I32) -> I32:
+    """A constant's integers after the movement. ValueError for movement that is not folded."""
+    match op:
+        case nn.TransposeOp():
+            return np.ascontiguousarray(array.transpose(int_tuple(op.permutation)))
+        case nn.ReshapeOp():
+            return array.reshape(shape_of(op.result))
+        case _:
+            raise ValueError(f"{op.name} of a quantized constant")

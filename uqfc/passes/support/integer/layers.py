@@ -11,7 +11,7 @@ from uqfc.dialects.qnn import Epilogue, IntegerLayerOp, QConv2dOp, QLinearOp
 from uqfc.dialects.quant import STORAGE_ELEMENTS
 from uqfc.dialects.tensors import Array, int_tuple, numpy_dtype, ui8
 from uqfc.numerics import F32, Activation, multiplier
-from uqfc.passes.support.integer.values import Affine, Quantized
+from uqfc.passes.support.integer.values import Affine, Quantized, are_usable
 from uqfc.passes.support.integer.weights import QuantizedConstant, folded_addend
 
 Layer = nn.Conv2dOp | nn.LinearOp
@@ -25,7 +25,7 @@ def integer_layer(
     residual: Quantized | None,
     target: Affine | None,
 ) -> list[Operation] | None:
-    """The ops that compute ``layer`` on integers, the layer last; None if it would saturate.
+    """The ops that compute ``layer`` on integers, the layer last; None if a number would overflow.
 
     ``target`` None: the result is float32.
     """
@@ -35,7 +35,7 @@ def integer_layer(
     activation = None if layer.activation is None else layer.activation.data
     scales, zeros = weights.channel_parameters()
     factors, epilogue = epilogue_of(x.affine, scales, residual, activation, target)
-    if not np.all(np.isfinite(factors)):
+    if not are_usable(factors, epilogue.residual_multiplier, epilogue.reciprocal):
         return None
     storage = STORAGE_ELEMENTS[weights.params.storage]
     constants = [

@@ -8,12 +8,24 @@ import numpy as np
 from xdsl.ir import SSAValue
 
 from uqfc.dialects.quant import QuantParams
-from uqfc.numerics import quantize
+from uqfc.numerics import F32, quantize
+
+LARGEST_MULTIPLIER = 2.0**90
+"""With multipliers up to this no float32 of an epilogue overflows, as sums are below ``2**31``:
+none is NaN."""
+
+
+def are_usable(*multipliers: F32 | float) -> bool:
+    """Whether kernels may multiply by all of these."""
+    return all(bool(np.all(np.abs(m) <= LARGEST_MULTIPLIER)) for m in multipliers)
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Parameters of a ui8 activation; ``qmin <= zero_point <= qmax`` within 0:255."""
+    """Parameters of a ui8 activation, all within 0:255.
+
+    ``qmin <= zero_point <= qmax`` but for what ``clamped`` gives.
+    """
 
     scale: float
     zero_point: int
@@ -21,9 +33,9 @@ class Affine:
     qmax: int = 255
 
     def clamped(self, low: float, high: float) -> Affine:
-        """With the bounds narrowed to the real range [low, high] (a fused clamp)."""
+        """With the bounds of ``minimum(maximum(x, low), high)`` (a fused clamp)."""
         scale, zero = np.asarray(self.scale, np.float32), np.asarray(self.zero_point, np.int32)
-        ends = np.asarray([low, high], np.float32)
+        ends = np.asarray([min(low, high), high], np.float32)
         bounds = quantize(ends, scale, zero, self.qmin, self.qmax)
         return Affine(self.scale, self.zero_point, int(bounds[0]), int(bounds[1]))
 

@@ -86,6 +86,10 @@ def show_gain(rows: int, width: int) -> None:
     print(f"time {times['fused'].median / times['plain'].median:.2f} of that without the pass")
 
 
-if __name__ == "__main__":
+def main() -> None:
     show_network()
     show_gain(256, 1024)
+
+
+if __name__ == "__main__":
+    main()
