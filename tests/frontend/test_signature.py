@@ -74,7 +74,7 @@ def test_equal_names_are_equal_sizes() -> None:
 
 def test_an_assumed_batch_holds_for_all_inputs() -> None:
     model = add(["n", 4], [4, "n"])
-    with pytest.raises(ModelError, match=r"shapes .* do not broadcast"):
+    with pytest.raises(ModelError, match=r"input .b.: dimension 1 \(.n.\) is dynamic"):
         import_onnx(add(["m", 4], [4, "n"]))
     assert input_shapes(import_onnx(add(["n", 4], ["n", "n"]))) == [(1, 4), (1, 1)]
     assert input_shapes(import_onnx(model, {"b": (4, 4)})) == [(4, 4), (4, 4)]

@@ -12,7 +12,7 @@ from tests.onnx_node.scoreboard import (
     Outcome,
     collect,
     compare,
-    interpret,
+    compile_and_run,
     markdown,
     op_names,
     run_case,
@@ -20,7 +20,7 @@ from tests.onnx_node.scoreboard import (
 )
 
 DOCUMENT = Path(__file__).parents[2] / "docs/onnx-support.md"
-RUNNER = interpret
+RUNNER = compile_and_run
 
 
 @pytest.fixture(scope="module")

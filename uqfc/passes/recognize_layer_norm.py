@@ -1,7 +1,7 @@
 """``recognize-layer-norm``: the decomposition that exporters write becomes ``nn.layer_norm``.
 
-``(d / sqrt(mean(d ** 2) + epsilon)) * scale + bias`` with ``d = x - mean(x)``, the means over the last
-axes, constant scale and bias of those axes' sizes, and the square a power or a product.
+``(d / sqrt(mean(d ** 2) + epsilon)) * scale + bias`` with ``d = x - mean(x)``, the means over the
+last axes, constant scale and bias of those axes' sizes, and the square a power or a product.
 
 Law: a bound. With ``d * d`` exact; with a power, each square differs by ``pow``'s error e relative,
 so a result differs by at most ``e / 2 + 2**-21`` of its normalised part (the square root halves it,

@@ -152,6 +152,10 @@ class ReduceKernel(TensorKernel):
     def _step(self, x: Value, y: Value) -> Value:
         b = x.b
         match self.kind:
+            case "max" if self.dtype == "i1":
+                return x | y
+            case "min" if self.dtype == "i1":
+                return x & y
             case "sum" | "mean":
                 return wrap(self.dtype, x + y)
             case "max":

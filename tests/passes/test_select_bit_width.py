@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from xdsl.dialects.builtin import FloatAttr, ModuleOp, f64
+
+from tests.networks import NetworkBuilder, networks, run, with_observers
+from tests.passes.graphs import assert_exact
+from uqfc.dialects import nn
+from uqfc.passes.insert_observers import InsertObserversPass
+from uqfc.passes.select_bit_width import (
+    SENSITIVITY,
+    Decision,
+    Reason,
+    SelectBitWidthPass,
+    copy_decision,
+    decision_of,
+)
+from uqfc.passes.support.quantizable import LAYERS
+
+
+def decisions(module: ModuleOp) -> list[Decision | None]:
+    return [decision_of(op) for op in module.walk() if isinstance(op, LAYERS)]
+
+
+@given(networks(), st.sampled_from(["int8", "int4", "mixed_int4_int8"]))
+def test_exact(module: ModuleOp, strategy: str) -> None:
+    assert_exact(module, InsertObserversPass(), SelectBitWidthPass(strategy, "x86-64"))
+
+
+@given(networks())
+@pytest.mark.parametrize("strategy", ["int8", "int4"])
+def test_every_layer_gets_what_was_requested(strategy: str, module: ModuleOp) -> None:
+    chosen = run(with_observers(module), SelectBitWidthPass(strategy, "x86-64"))
+    assert set(decisions(chosen)) == {Decision(strategy, strategy, Reason.REQUESTED)}
+
+
+@given(networks(), st.sampled_from(["int4", "mixed_int4_int8"]))
+def test_a_target_without_int4_gets_int8(module: ModuleOp, strategy: str) -> None:
+    chosen = run(with_observers(module), SelectBitWidthPass(strategy, "edge_device_v2"))
+    assert set(decisions(chosen)) == {Decision("int4", "int8", Reason.UNSUPPORTED_BY_TARGET)}
+
+
+@given(networks(), st.floats(0, 1), st.lists(st.floats(0, 1), min_size=1))
+def test_mixed_keeps_int8_where_int4_loses_more_than_the_tolerance(
+    module: ModuleOp, tolerance: float, losses: list[float]
+) -> None:
+    observed = with_observers(module)
+    layers = [op for op in observed.walk() if isinstance(op, LAYERS)]
+    for i, layer in enumerate(layers):
+        layer.attributes[SENSITIVITY] = FloatAttr(losses[i % len(losses)], f64)
+    run(observed, SelectBitWidthPass("mixed_int4_int8", "x86-64", tolerance))
+    for i, layer in enumerate(layers):
+        lossy = losses[i % len(losses)] > tolerance
+        kept = Decision("int4", "int8", Reason.SENSITIVE)
+        assert decision_of(layer) == (kept if lossy else Decision("int4", "int4", Reason.REQUESTED))
+
+
+def test_a_layer_without_statistics_is_not_sensitive() -> None:
+    b = NetworkBuilder([(1, 4)])
+    module = with_observers(b.module([b.linear(b.block.args[0], 3)]))
+    run(module, SelectBitWidthPass("mixed_int4_int8", "x86-64"))
+    assert decisions(module) == [Decision("int4", "int4", Reason.REQUESTED)]
+
+
+def test_a_layer_that_cannot_run_on_integers_says_so() -> None:
+    b = NetworkBuilder([(2, 4), (3, 4)])
+    x, weight = b.block.args
+    module = with_observers(b.module([b.layer(nn.LinearOp(x, weight))]))
+    run(module, SelectBitWidthPass("int8", "x86-64"))
+    assert decisions(module) == [Decision("int8", "float32", Reason.NO_KERNEL)]
+
+
+def test_decisions_are_copied_from_op_to_op() -> None:
+    b = NetworkBuilder([(1, 4)])
+    module = with_observers(b.module([b.linear(b.block.args[0], 3)]))
+    run(module, SelectBitWidthPass("int4", "x86-64"))
+    (layer,) = [op for op in module.walk() if isinstance(op, LAYERS)]
+    other = nn.ConstantOp(b.random.standard_normal(1).astype("float32"))
+    copy_decision(layer, other)
+    assert decision_of(other) == decision_of(layer)
+    assert decision_of(other) is not None
+    copy_decision(nn.ConstantOp(other.array), other)
+    assert decision_of(other) is not None
