@@ -13,13 +13,16 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
+from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, FloatAttr, ModuleOp, StringAttr, f64
 from xdsl.ir import Operation, SSAValue
+from xdsl.parser import Parser
 from xdsl.passes import ModulePass
 
-from tests.passes.graphs import GraphBuilder, context, random_inputs
+from tests.passes.graphs import GraphBuilder, context, random_inputs, same_bits
 from uqfc.calibration import quantize_weights
 from uqfc.dialects import nn
+from uqfc.dialects.qkernel import Qkernel
 from uqfc.dialects.quant import DcastOp, ObserveOp, QuantParams, ScastOp, UniformType
 from uqfc.dialects.tensors import Array, Shape, i4, i8, shape_of, ui4, ui8
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
@@ -409,3 +412,26 @@ def awkward_inputs(module: ModuleOp, seed: int = 0) -> dict[str, Array]:
     for x in inputs.values():
         x.flat[:: max(1, x.size // 5)] = np.resize(special, x.flat[:: max(1, x.size // 5)].size)
     return inputs
+
+
+def kernel_context() -> Context:
+    """All dialects."""
+    ctx = context()
+    if Qkernel.name not in {dialect.name for dialect in ctx.loaded_dialects}:
+        ctx.load_dialect(Qkernel)
+    return ctx
+
+
+def assert_kernels_exact(module: ModuleOp, *passes: ModulePass) -> ModuleOp:
+    """``assert_exact`` on levels down to kernels, and on awkward inputs, too."""
+    result = named(module.clone())
+    names = output_names(main_function(result))
+    run(result, *passes)
+    text = str(result)
+    assert str(Parser(kernel_context(), text).parse_module()) == text
+    for inputs in (random_inputs(module), awkward_inputs(module)):
+        expected = Interpreter().run(module, inputs)
+        actual = Interpreter().run(result, inputs)
+        for name in names:
+            assert same_bits(expected[name], actual[name]), f"{name}\n{module}\n{result}"
+    return result

@@ -46,7 +46,7 @@ def saturated(v: Fraction, zero_point: int, qmin: int, qmax: int) -> int:
 
 @st.composite
 def ranges(draw: st.DrawFn) -> tuple[int, int, int]:
-    """qmin <= zero point <= qmax of some 8-bit type."""
+    """Qmin <= zero point <= qmax of some 8-bit type."""
     low, zero, high = sorted(draw(st.lists(st.integers(-128, 255), min_size=3, max_size=3)))
     return low, zero, high
 
@@ -77,9 +77,7 @@ def test_quantize_is_one_division_then_rounding_then_saturation(
 @given(st.lists(ANY_FLOAT.filter(lambda x: x == x), min_size=2), SCALES, ranges())
 def test_quantize_is_monotone(xs: list[float], scale: float, bounds: tuple[int, int, int]) -> None:
     qmin, zero, qmax = bounds
-    q = numerics.quantize(
-        array(sorted(xs)), array(scale), array(zero, np.int32), qmin, qmax
-    )
+    q = numerics.quantize(array(sorted(xs)), array(scale), array(zero, np.int32), qmin, qmax)
     assert (np.diff(q) >= 0).all()
     assert q.dtype == np.int32
 

@@ -17,12 +17,15 @@ from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 from uqfc.passes.form_kernels import FormKernelsPass
 from uqfc.passes.plan_memory import PlanMemoryPass
+from uqfc.passes.transpose_before_quantize import TransposeBeforeQuantizePass
 
 GRAPH_PASSES = (
     "fold-constants",
     "recognize-idioms",
+    "recognize-layer-norm",
     "sink-transposes",
     "canonicalize-reshapes",
+    "fold-padding",
     "fold-batch-norm",
     "fuse-activation",
     "fuse-residual",
@@ -85,7 +88,7 @@ def graph_passes(pipeline: str | Iterable[ModulePass] = "") -> list[ModulePass]:
 
 def integer_passes() -> list[ModulePass]:
     """From a graph with quantize points to the integer network that every target runs."""
-    return [ConvertToIntegerPass(), CanonicalizeWeightsPass()]
+    return [ConvertToIntegerPass(), CanonicalizeWeightsPass(), TransposeBeforeQuantizePass()]
 
 
 def kernel_passes(target: str) -> list[ModulePass]:

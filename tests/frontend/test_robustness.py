@@ -76,10 +76,9 @@ def damage(model: ModelProto, draw: Any) -> None:
             target.input[position] = draw(st.sampled_from([*names, "", "x"]))
         case "constant":
             tensor = draw(st.sampled_from(list(graph.initializer)))
-            array = numpy_helper.to_array(tensor)
-            values = np.array(draw(st.lists(NUMBERS, max_size=5)), np.int64)
-            replacement = values.astype(array.dtype) if values.size else array.reshape(-1)[:0]
-            tensor.CopyFrom(numpy_helper.from_array(replacement, tensor.name))
+            dtype = draw(st.sampled_from([np.float32, np.int64, np.uint8]))
+            values = np.array(draw(st.lists(NUMBERS, max_size=5)), np.int64).astype(dtype)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         case "dims":
             tensor = draw(st.sampled_from(list(graph.initializer)))
             dims = draw(st.lists(NUMBERS, max_size=4))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
 
@@ -52,11 +52,13 @@ EXPONENTS = st.lists(st.integers(-10, 10), min_size=2, max_size=5)
 HOMOGENEOUS = (None, nn.fn("relu"), nn.fn("leaky_relu", 0.1))
 
 
+@settings(max_examples=25)
 @given(networks(max_steps=8))
 def test_exact(module: ModuleOp) -> None:
     assert_exact(module, EqualizeLayersPass())
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 99), EXPONENTS, st.sampled_from(HOMOGENEOUS), st.booleans())
 def test_ranges_agree_within_a_factor_two(
     seed: int, exponents: list[int], activation: nn.FnAttr | None, depthwise: bool

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
 
@@ -28,6 +28,7 @@ def rounded(x: Array, low: float, high: float) -> tuple[Array, float]:
     return y, uniform_of(cast.result).scales[0]
 
 
+@settings(max_examples=25)
 @given(st.tuples(ENDS, ENDS), st.integers(0, 99))
 def test_values_in_range_move_by_half_a_step_at_most(ends: tuple[float, float], seed: int) -> None:
     """``x / scale`` and the product each round once: 2**-23 of 255 steps in all, twice."""
@@ -42,12 +43,14 @@ def test_values_in_range_move_by_half_a_step_at_most(ends: tuple[float, float], 
     assert (error <= scale * (1 + 2 * 255 / 2**23)).all()
 
 
+@settings(max_examples=25)
 @given(st.tuples(ENDS, ENDS))
 def test_zero_stays_zero(ends: tuple[float, float]) -> None:
     y, _ = rounded(np.zeros(1, np.float32), min(ends), max(ends))
     assert y[0] == 0
 
 
+@settings(max_examples=25)
 @given(networks(), st.lists(st.sampled_from(STYLES), min_size=1, max_size=3))
 def test_every_point_becomes_casts_to_u8(module: ModuleOp, styles: list[str]) -> None:
     before = calibrated(module, styles)  # pyright: ignore[reportArgumentType] # drawn from STYLES
@@ -65,6 +68,7 @@ def test_every_point_becomes_casts_to_u8(module: ModuleOp, styles: list[str]) ->
         assert {uniform_of(c.result) for c in same} == {params}
 
 
+@settings(max_examples=25)
 @given(networks())
 def test_a_point_without_a_range_is_an_error(module: ModuleOp) -> None:
     observed = with_observers(module)

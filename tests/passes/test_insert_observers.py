@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 
@@ -21,11 +21,13 @@ def point_of(value: SSAValue) -> str | None:
     return value.owner.point.data if isinstance(value.owner, ObserveOp) else None
 
 
+@settings(max_examples=25)
 @given(networks())
 def test_exact(module: ModuleOp) -> None:
     assert_exact(module, InsertObserversPass())
 
 
+@settings(max_examples=25)
 @given(networks())
 def test_every_layer_reads_observed_activations(module: ModuleOp) -> None:
     for op in with_observers(module).walk():
@@ -34,6 +36,7 @@ def test_every_layer_reads_observed_activations(module: ModuleOp) -> None:
             assert op.residual is None or point_of(op.residual) is not None
 
 
+@settings(max_examples=25)
 @given(networks())
 def test_no_value_is_observed_twice_and_every_observer_is_read(module: ModuleOp) -> None:
     found = observers(with_observers(module))
@@ -41,6 +44,7 @@ def test_no_value_is_observed_twice_and_every_observer_is_read(module: ModuleOp)
     assert all(op.result.first_use is not None for op in found)
 
 
+@settings(max_examples=25)
 @given(networks())
 def test_tied_points_take_the_statistics_of_an_untied_one(module: ModuleOp) -> None:
     found = observers(with_observers(module))
@@ -48,6 +52,7 @@ def test_tied_points_take_the_statistics_of_an_untied_one(module: ModuleOp) -> N
     assert {op.point.data for op in found} == measured
 
 
+@settings(max_examples=25)
 @given(networks())
 def test_movement_has_one_point_on_both_sides(module: ModuleOp) -> None:
     for op in observers(with_observers(module)):
@@ -62,8 +67,13 @@ def test_branches_of_a_concatenation_share_its_point() -> None:
     branches = [b.layer(nn.Conv2dOp(x, b.weights("plain", 3, 1, 1, 4))) for _ in range(2)]
     joined = b.add(nn.ConcatOp(branches, 3))
     module = b.module([b.layer(nn.Conv2dOp(joined, b.weights("plain", 2, 1, 1, 6)))])
-    by_value = {op.x: op.point.data for op in observers(assert_exact(module, InsertObserversPass()))}
-    assert sorted(by_value.values()).count(max(by_value.values(), key=list(by_value.values()).count)) == 3
+    by_value = {
+        op.x: op.point.data for op in observers(assert_exact(module, InsertObserversPass()))
+    }
+    assert (
+        sorted(by_value.values()).count(max(by_value.values(), key=list(by_value.values()).count))
+        == 3
+    )
 
 
 def test_a_branch_that_others_read_keeps_its_own_point() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, f64
 
@@ -24,11 +24,13 @@ def decisions(module: ModuleOp) -> list[Decision | None]:
     return [decision_of(op) for op in module.walk() if isinstance(op, LAYERS)]
 
 
+@settings(max_examples=25)
 @given(networks(), st.sampled_from(["int8", "int4", "mixed_int4_int8"]))
 def test_exact(module: ModuleOp, strategy: str) -> None:
     assert_exact(module, InsertObserversPass(), SelectBitWidthPass(strategy, "x86-64"))
 
 
+@settings(max_examples=25)
 @given(networks())
 @pytest.mark.parametrize("strategy", ["int8", "int4"])
 def test_every_layer_gets_what_was_requested(strategy: str, module: ModuleOp) -> None:
@@ -36,12 +38,14 @@ def test_every_layer_gets_what_was_requested(strategy: str, module: ModuleOp) ->
     assert set(decisions(chosen)) == {Decision(strategy, strategy, Reason.REQUESTED)}
 
 
+@settings(max_examples=25)
 @given(networks(), st.sampled_from(["int4", "mixed_int4_int8"]))
 def test_a_target_without_int4_gets_int8(module: ModuleOp, strategy: str) -> None:
     chosen = run(with_observers(module), SelectBitWidthPass(strategy, "edge_device_v2"))
     assert set(decisions(chosen)) == {Decision("int4", "int8", Reason.UNSUPPORTED_BY_TARGET)}
 
 
+@settings(max_examples=25)
 @given(networks(), st.floats(0, 1), st.lists(st.floats(0, 1), min_size=1))
 def test_mixed_keeps_int8_where_int4_loses_more_than_the_tolerance(
     module: ModuleOp, tolerance: float, losses: list[float]

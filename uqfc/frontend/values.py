@@ -24,7 +24,7 @@ from uqfc.numerics import dequantize
 MAX_TENSOR_BYTES = 2**31
 """Largest tensor that a model may hold; checked before anything is allocated."""
 
-MAX_FOLDED_BYTES = 2**28
+MAX_FOLDED_BYTES = 2**29
 """Largest constant that the import computes from others."""
 
 

@@ -1,7 +1,8 @@
 """``select-bit-width``: a weight type for every layer, with its reason.
 
-Each layer that will run on integers gets the attributes ``weight_dtype`` (``int8`` or ``int4``),
-``requested`` and ``reason``. A weight type that the target lacks falls back to int8.
+Each layer gets the attributes ``weight_dtype`` (``int8``, ``int4`` or ``float32``), ``requested``
+and ``reason``. A weight type that the target lacks falls back to int8; a layer that
+``insert-observers`` left alone, because its weights are no constants, stays float32.
 
 Law: exact. Only attributes change.
 """
@@ -87,11 +88,13 @@ class SelectBitWidthPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         supported = load_target(self.target).weight_dtypes
         for layer in op.walk():
-            if isinstance(layer, LAYERS) and isinstance(layer.x.owner, ObserveOp):
+            if isinstance(layer, LAYERS):
                 set_decision(layer, self.decide(layer, supported))
 
     def decide(self, layer: nn.Conv2dOp | nn.LinearOp, supported: tuple[str, ...]) -> Decision:
         requested = "int8" if self.strategy == "int8" else "int4"
+        if not isinstance(layer.x.owner, ObserveOp):
+            return Decision(requested, "float32", Reason.NO_KERNEL)
         if requested not in supported:
             return Decision(requested, "int8", Reason.UNSUPPORTED_BY_TARGET)
         loss = layer.attributes.get(SENSITIVITY)
