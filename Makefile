@@ -10,6 +10,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 10
 SOURCES := pyproject.toml constraints.txt
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -25,11 +26,11 @@ test: lint types layers pytest
 
 pytest: export UQFC_HYPOTHESIS_PROFILE ?= ci
 pytest: .venv/dev.stamp
-	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 nightly: export UQFC_HYPOTHESIS_PROFILE := nightly
 nightly: .venv/dev.stamp
-	$(BIN)/pytest -n $(WORKERS)
+	$(PYTEST)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -81,7 +82,8 @@ def only_input(model: Path) -> dict[str, tuple[int, ...]]:
     """Name and shape of the model's input, with 1 for a dynamic dimension."""
     import onnx  # noqa: PLC0415
 
-    graph = onnx.load(model, load_external_data=False).graph
+    library: Any = onnx  # its stubs name types without their parameters
+    graph = library.load(model, load_external_data=False).graph
     constants = {i.name for i in graph.initializer}
     (tensor,) = (i for i in graph.input if i.name not in constants)
     return {tensor.name: tuple(d.dim_value or 1 for d in tensor.type.tensor_type.shape.dim)}

@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -87,7 +87,7 @@ def session(model: Path) -> Any:
 def quantized_by_peer(model: Path, name: str, data: Array, folder: Path) -> Path:
     """ONNX Runtime's static quantization: QDQ, u8 activations, s8 weights per channel."""
     from onnxruntime import quantization  # noqa: PLC0415 - slow, and not always wanted
-    from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
+    from onnxruntime.quantization import shape_inference  # noqa: PLC0415
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -96,23 +96,25 @@ def quantized_by_peer(model: Path, name: str, data: Array, folder: Path) -> Path
         def get_next(self) -> dict[str, Array] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
             return next(self.feeds, None)
 
+    tools: Any = quantization  # their stubs are incomplete
+    preparation: Any = shape_inference
     prepared, quantized = folder / "prepared.onnx", folder / "quantized.onnx"
-    quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
-    quantization.quantize_static(
+    preparation.quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
+    tools.quantize_static(
         str(prepared),
         str(quantized),
         Reader(),
-        quant_format=quantization.QuantFormat.QDQ,
+        quant_format=tools.QuantFormat.QDQ,
         per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
+        activation_type=tools.QuantType.QUInt8,
+        weight_type=tools.QuantType.QInt8,
     )
     return quantized
 
 
 @contextmanager
-def bound_to_one_core() -> Iterator[None]:
-    """The highest core of those that this process may use; where the system has no affinity, any."""
+def bound_to_one_core() -> Generator[None]:
+    """The highest core that this process may use; all of them where there is no affinity."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -126,7 +128,7 @@ def bound_to_one_core() -> Iterator[None]:
 
 def show(console: Console, model: Path, latencies: dict[str, Latency]) -> None:
     """Print one model's table."""
-    table = Table(title=str(model), title_justify="left", box=None)
+    table = Table(title=f"{model.parent.name}/{model.name}", title_justify="left", box=None)
     for column in ("", "min ms", "median ms", "p90 ms", "× peer"):
         table.add_column(column, justify="right" if column else "left")
     for name, one in latencies.items():

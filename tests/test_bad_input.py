@@ -7,9 +7,10 @@ raises would propagate out of ``main``: no case can pass with a traceback.
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,14 +59,12 @@ def make_model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def node(
-    op: str, inputs: list[str], output: str, name: str, **attributes: object
-) -> onnx.NodeProto:
+def node(op: str, inputs: list[str], output: str, name: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(op, inputs, [output], name=name, **attributes)
 
 
 @contextmanager
-def unchanged(folder: Path) -> Iterator[None]:
+def unchanged(folder: Path) -> Generator[None]:
     """The files below ``folder`` are the same after the block."""
     before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
     yield
@@ -146,7 +145,7 @@ def test_external_data_outside_the_models_directory(
     assert "initializer 'w'" in compile_complaint(capsys, folder, model)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_corrupted_model_is_refused_or_compiled(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -53,6 +53,10 @@ ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
 """How the elements of a tensor are held in NumPy. Four-bit values take a byte each."""
 
 
+ALL_ONES = np.uint8(255)
+"""A true i1 in a dense attribute, as the parser makes it."""
+
+
 def numpy_dtype(element: Attribute) -> np.dtype[Any]:
     """The NumPy dtype of an element type; VerifyException if there is none."""
     try:
@@ -77,6 +81,8 @@ def dense(array: Array, element: Attribute | None = None) -> DenseIntOrFPElement
     """A dense attribute with the array's shape; ``element`` defaults to the array's own."""
     element = element_type(array.dtype) if element is None else element
     contiguous = np.ascontiguousarray(array, numpy_dtype(element)).reshape(array.shape)
+    if element == i1:
+        contiguous = np.where(contiguous, ALL_ONES, np.uint8(0))
     kind = cast(Any, tensor_type(array.shape, element))
     from_bytes: Any = DenseIntOrFPElementsAttr
     return from_bytes(kind, BytesAttr(contiguous.tobytes()))
@@ -85,6 +91,8 @@ def dense(array: Array, element: Attribute | None = None) -> DenseIntOrFPElement
 def dense_array(attribute: DenseIntOrFPElementsAttr) -> Array:
     """The read-only array of a dense attribute; a splat is expanded."""
     dtype = numpy_dtype(cast(Any, attribute.get_element_type()))
+    if dtype == np.bool_:
+        return (np.frombuffer(attribute.data.data, np.uint8) != 0).reshape(attribute.get_shape())
     return np.frombuffer(attribute.data.data, dtype).reshape(attribute.get_shape())
 
 

@@ -66,7 +66,7 @@ class FoldConstant(RewritePattern):
             value = folded(op, known)
         if value is not None:
             element = element_of(op.results[0])
-            rewriter.replace(op, nn.ConstantOp(np.ascontiguousarray(value), element))
+            rewriter.replace(op, nn.ConstantOp(value, element))
 
 
 @dataclass(frozen=True)

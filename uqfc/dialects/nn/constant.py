@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr
+from math import isfinite
+
+import numpy as np
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, i1
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, prop_def, traits_def
+from xdsl.parser import Parser
+from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 
 from uqfc.dialects.nn.base import TensorOp
-from uqfc.dialects.tensors import AnyTensor, Array, dense, dense_array, tensor_type
+from uqfc.dialects.tensors import AnyTensor, Array, dense, dense_array, i4, tensor_type, ui4
+
+MOST_DECIMAL = 100
+"""Elements beyond which a value is printed as ``dense<"0x…">``, as MLIR does."""
+
+NO_BYTES: tuple[Attribute, ...] = (i1, i4, ui4)
+"""Types for which the parser takes no bytes."""
 
 
 @irdl_op_definition
@@ -18,7 +29,6 @@ class ConstantOp(TensorOp):
     name = "nn.constant"
     value = prop_def(DenseIntOrFPElementsAttr)
     traits = traits_def(Pure(), ConstantLike())
-    assembly_format = "attr-dict `:` type($result)"
 
     def __init__(self, value: Array, element: Attribute | None = None) -> None:
         attribute = dense(value, element)
@@ -34,3 +44,48 @@ class ConstantOp(TensorOp):
     def array(self) -> Array:
         """The value, read-only."""
         return dense_array(self.value)
+
+    def print(self, printer: Printer) -> None:
+        """``{…, value = dense<…> : type} : type``; bytes where numbers would not do."""
+        printer.print_string(" ")
+        with printer.in_braces():
+            for name, attribute in self.attributes.items():
+                printer.print_string(f"{name} = ")
+                printer.print_attribute(attribute)
+                printer.print_string(", ")
+            printer.print_string("value = ")
+            if prints_in_decimal(self.value):
+                printer.print_attribute(self.value)
+            else:
+                printer.print_string(f'dense<"0x{self.value.data.data.hex().upper()}"> : ')
+                printer.print_attribute(self.value.type)
+        printer.print_string(" : ")
+        printer.print_attribute(self.result.type)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> ConstantOp:
+        attributes = parser.parse_optional_attr_dict()
+        value = attributes.pop("value", None)
+        if not isinstance(value, DenseIntOrFPElementsAttr):
+            parser.raise_error("nn.constant takes a dense value")
+        parser.parse_punctuation(":")
+        kind = parser.parse_type()
+        properties: dict[str, Attribute] = {"value": value}
+        return cls.create(properties=properties, attributes=attributes, result_types=[kind])
+
+
+def prints_in_decimal(value: DenseIntOrFPElementsAttr) -> bool:
+    """Whether the printer's numbers are few and read back as the same bits."""
+    array = dense_array(value).reshape(-1)
+    if len(array) and value.is_splat():
+        array = array[:1]
+    if array.dtype.kind == "f":
+        return len(array) <= MOST_DECIMAL and all(reads_back(v) for v in array)
+    return len(array) <= MOST_DECIMAL or value.get_element_type() in NO_BYTES
+
+
+def reads_back(value: np.floating) -> bool:
+    """False where the printer writes the bits as a hexadecimal integer, which the parser reads as
+    a number: what is not finite, and whole numbers of seven to nine digits."""
+    short = f"{value:.5e}"
+    return isfinite(value) and (type(value)(short) == value or "." in f"{value:.9g}")
