@@ -5,6 +5,21 @@ from __future__ import annotations
 import os
 
 from hypothesis import HealthCheck, settings
+from hypothesis.vendor.pretty import RepresentationPrinter
+from xdsl.ir import Attribute, Operation
+
+_MOST_TEXT = 10_000
+
+
+def pretty(value: Operation | Attribute, printer: RepresentationPrinter, cycle: bool) -> None:
+    """IR as text. Hypothesis would follow every reference of an op, which takes minutes."""
+    del cycle
+    text = str(value)
+    printer.text(text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]} ...")
+
+
+for kind in (Operation, Attribute):
+    setattr(kind, "_repr_pretty_", pretty)  # noqa: B010 # a new attribute
 
 # Compiling a kernel takes a different time on each machine: a deadline would only be flaky.
 _SLOW = (HealthCheck.too_slow,)

@@ -79,8 +79,8 @@ def test_float32_is_near_onnx_runtime(name: str) -> None:
     assert relative_error(only(compiled.run(net.x)), net.expected) <= FLOAT_TOLERANCE
 
 
-@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("strategy", ["int8", "int4"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_quantized(name: str, strategy: str) -> None:
     """Every target gives the interpreter's bits; in INT8 they are near the float network's.
 
