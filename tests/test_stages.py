@@ -14,7 +14,7 @@ from tests.passes.graphs import random_inputs, same_bits
 from uqfc.dialects.tensors import Array
 from uqfc.interpreter import Interpreter
 from uqfc.model import CompiledModel, build
-from uqfc.pipeline import integer_passes, run_passes
+from uqfc.pipeline import integer_passes, kernel_passes, run_passes
 from uqfc.targets import load_target, missing_cpu_features
 
 TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64")
@@ -46,14 +46,7 @@ def check_every_level(module: ModuleOp, target: str) -> None:
     network = module.clone()
     run_passes(network, integer_passes(), keep)
     model = build(network, load_target(target), target, "network", "int8", keep)
-    assert list(levels) == [
-        "convert-to-integer",
-        "canonicalize-weights",
-        "form-kernels",
-        "select-kernels",
-        "pack-weights",
-        "plan-memory",
-    ]
+    assert list(levels) == [p.name for p in (*integer_passes(), *kernel_passes(target))]
     for inputs in (random_inputs(module, 1), awkward_inputs(module)):
         expected = Interpreter().run(levels["convert-to-integer"], inputs)
         for name, level in levels.items():
@@ -62,7 +55,7 @@ def check_every_level(module: ModuleOp, target: str) -> None:
 
 
 @on_every_target
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(module=quantized_networks())
 def test_every_level_gives_the_same_bits(target: str, module: ModuleOp) -> None:
     skip_unless_runnable(target)
@@ -70,7 +63,7 @@ def test_every_level_gives_the_same_bits(target: str, module: ModuleOp) -> None:
 
 
 @on_every_target
-@settings(max_examples=6)
+@settings(max_examples=12)
 @given(module=networks())
 def test_float_networks_too(target: str, module: ModuleOp) -> None:
     skip_unless_runnable(target)

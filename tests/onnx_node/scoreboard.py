@@ -42,16 +42,6 @@ def compile_and_run(module: ModuleOp, inputs: Mapping[str, Array]) -> Mapping[st
     return outputs
 
 
-def compiled(module: ModuleOp, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The runner that compiles for this machine; its bits must be those of the interpreter."""
-    run_passes(module, [*graph_passes(), *integer_passes()])
-    model = build(module, load_target("host"), "host", "case", "float32")
-    results = model.run(inputs)
-    for name, wanted in model.reference(inputs).items():
-        np.testing.assert_array_equal(results[name], wanted, err_msg=f"{name}: not the same bits")
-    return results
-
-
 @dataclass(frozen=True)
 class Outcome:
     """``status`` is passed, constant (passed, but all inputs had to be constants), unsupported or

@@ -10,10 +10,8 @@ import pytest
 
 from tests.onnx_node.scoreboard import (
     Outcome,
-    Runner,
     collect,
     compare,
-    compiled,
     compile_and_run,
     markdown,
     op_names,
@@ -51,11 +49,6 @@ def test_the_document_is_up_to_date(outcomes: list[Outcome]) -> None:
     if written_for is None or written_for[1] != onnx.__version__:
         pytest.skip(f"the document is not about the installed onnx {onnx.__version__}")
     assert text == markdown(tally(outcomes))
-
-
-@pytest.mark.slow
-def test_compiled_cases_pass_as_interpreted_ones_do(outcomes: list[Outcome]) -> None:
-    assert all_outcomes(compiled) == outcomes
 
 
 def test_a_wrong_result_is_noticed() -> None:

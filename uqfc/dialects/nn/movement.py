@@ -145,9 +145,7 @@ class SliceOp(TensorOp):
             last = start + step * (size - 1)
             inside = 0 <= start < source[axis] and 0 <= last < source[axis]
             if step == 0 or (size > 0 and not inside):
-                raise VerifyException(
-                    f"nn.slice: axis {axis} reads outside its {source[axis]}"
-                )
+                raise VerifyException(f"nn.slice: axis {axis} reads outside its {source[axis]}")
         return tensor_type(shape, element_of(self.x))
 
 
