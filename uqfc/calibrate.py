@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, f64
-from xdsl.ir import Operation
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import BlockArgument, Operation
 
 from uqfc.calibration import (
     GramAccumulator,
@@ -20,7 +21,7 @@ from uqfc.dialects import nn
 from uqfc.dialects.quant import ObserveOp
 from uqfc.dialects.tensors import Array, int_tuple, shape_of
 from uqfc.errors import CalibrationError
-from uqfc.interpreter import Interpreter, Window, conv2d_patches
+from uqfc.interpreter import Interpreter, Window, conv2d_patches, input_names
 from uqfc.numerics import F32
 from uqfc.passes.fold_calibration import set_range
 from uqfc.passes.quantize_weights import LayerStatistics
@@ -97,11 +98,16 @@ class Collector:
 
 
 def source_name(op: ObserveOp) -> str:
-    """What the user knows the observed tensor by: the layer that makes it."""
-    owner = op.x.owner
-    if isinstance(owner, Operation):
-        return nn.layer_name(owner) or op.point.data
-    return "input"
+    """What the user knows the observed tensor by: the layer, or the input, that it comes from."""
+    value = op.x
+    while isinstance(owner := value.owner, Operation):
+        if nn.layer_name(owner) or not owner.operands:
+            return nn.layer_name(owner)
+        value = owner.operands[0]
+    function = owner.parent_op()
+    if not isinstance(value, BlockArgument) or not isinstance(function, FuncOp):
+        return op.point.data
+    return input_names(function)[value.index]
 
 
 def name_layers(module: ModuleOp) -> None:

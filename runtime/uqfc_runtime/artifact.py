@@ -52,11 +52,17 @@ def make_trailer(body: bytes, info_json: bytes) -> bytes:
     return TRAILER.pack(MAGIC, offset, len(info_json), hashlib.sha256(body).digest())
 
 
-def read_artifact(path: str | Path) -> Artifact:
-    """Read and check a file. Raises ArtifactError for anything but a sound, runnable artifact."""
+def read_artifact(path: str | Path, *, runnable: bool = True) -> Artifact:
+    """Read and check a file. Raises ArtifactError for anything but a sound artifact.
+
+    ``runnable``: it must also be one that this machine can run.
+    """
     body, trailer = _read(Path(path))
     try:
         artifact = _check(body, trailer)
+        if runnable:
+            _check_machine(body)
+            check_cpu(artifact.info)
     except ArtifactError as error:
         raise type(error)(f"{path}: {error}") from error
     return artifact
@@ -100,17 +106,19 @@ def _check(body: bytes, trailer: bytes) -> Artifact:
         raise ArtifactError("trailer does not point at the model info")
     _check_elf(body)
     info_json = body[offset:end]
-    info = parse_info(info_json)
-    check_cpu(info)
-    return Artifact(body, info_json, info)
+    return Artifact(body, info_json, parse_info(info_json))
 
 
 def _check_elf(body: bytes) -> None:
-    magic, elf_class, data, kind, machine = _ELF_HEADER.unpack_from(body)
+    magic, elf_class, data, kind, _ = _ELF_HEADER.unpack_from(body)
     if magic != b"\x7fELF" or kind != _ELF_SHARED_OBJECT:
         raise ArtifactError("not an ELF shared object")
     if elf_class != _ELF_CLASS_64 or data != _ELF_LITTLE_ENDIAN:
         raise ArtifactError("not a 64-bit little-endian ELF file")
+
+
+def _check_machine(body: bytes) -> None:
+    *_, machine = _ELF_HEADER.unpack_from(body)
     if platform.system() in ("Darwin", "Windows"):
         raise ArtifactError(f"an ELF shared object cannot be loaded on {platform.system()}")
     here = architecture()

@@ -115,6 +115,7 @@ QNN = [
                 "0, 0:255, 256:1.0, 1.0",
             ),
             ("epilogue: factors must be finite float32 values", "0, 0:255, 0:0.1, 1.0"),
+            ("expected #nn.fn<…>", "0, 0:255, 0:1.0, 1.0, #qkernel.packing<panels, s8, 16, 1>"),
             (
                 "epilogue: activation must be one of relu, ",
                 "0, 0:255, 0:1.0, 1.0, #nn.fn<tanh>",

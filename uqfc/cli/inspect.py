@@ -11,7 +11,7 @@ from uqfc_runtime.artifact import read_artifact
 
 def inspect(binary: Binary, as_json: AsJson = False) -> None:
     """Show a binary's inputs, outputs, target, memory, and what was decided for each layer."""
-    info = read_artifact(binary).info
+    info = read_artifact(binary, runnable=False).info
     if as_json:
         print_json(info.raw)
         return

@@ -39,13 +39,15 @@ from uqfc.dialects.quant import (
     uniform_of,
 )
 from uqfc.dialects.tensors import numpy_dtype
-from uqfc.errors import UqfcError
+from uqfc.errors import CalibrationError, UqfcError
 from uqfc.numerics import F32, F64, I32, dequantize, quantize
 from uqfc.passes.select_bit_width import decision_of
 from uqfc.passes.support.quantizable import LAYERS
 
 LARGEST_BIAS = float(2**30)
 """A bias in units of ``sx * sw`` stays below this, so that it fits the int32 accumulator."""
+LARGEST_SCALE = 2.0**126
+"""Biases that need a larger one do not fit: ``convert-to-integer`` leaves such a layer alone."""
 ZERO_CHANNEL_LEVELS = float(2**24)
 """Channels without any weight: the scale resolves their bias into so many steps."""
 
@@ -101,6 +103,7 @@ def usable_scales(scale: F32, weight: F32, bias: F32 | None, x_scale: float) -> 
     empty = ~np.any(weight.reshape(channels, -1), axis=1)
     resolving = np.maximum(magnitude / x_scale, 1.0) / ZERO_CHANNEL_LEVELS
     wanted = np.where(empty, resolving, np.maximum(scale.astype(np.float64), least))
+    wanted = np.minimum(wanted, LARGEST_SCALE)
     return np.nextafter(wanted.astype(np.float32), np.float32(np.inf))
 
 
@@ -148,6 +151,8 @@ class QuantizeWeightsPass(ModulePass):
         symmetric = SYMMETRIC[decision.chosen] if self.symmetric is None else self.symmetric
         kind = WEIGHT_TYPES[decision.chosen, symmetric]
         bias = constant_array(layer.bias)
+        if not all(v is None or np.isfinite(v).all() for v in (weight, bias)):
+            raise CalibrationError(f"layer '{layer.layer}': weights or bias are not all finite")
         axis = 0 if self.granularity == "per_channel" else None
         guess = quantize_weights(
             weight,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 
 import numpy as np
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, i1
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, prop_def, traits_def
 from xdsl.parser import Parser
@@ -13,13 +13,10 @@ from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 
 from uqfc.dialects.nn.base import TensorOp
-from uqfc.dialects.tensors import AnyTensor, Array, dense, dense_array, i4, tensor_type, ui4
+from uqfc.dialects.tensors import AnyTensor, Array, dense, dense_array, tensor_type
 
-MOST_DECIMAL = 100
-"""Elements beyond which a value is printed as ``dense<"0x…">``, as MLIR does."""
-
-NO_BYTES: tuple[Attribute, ...] = (i1, i4, ui4)
-"""Types for which the parser takes no bytes."""
+MOST_NUMBERS = 100
+"""Elements beyond which the printer writes the bytes of a value, as MLIR does."""
 
 
 @irdl_op_definition
@@ -54,7 +51,7 @@ class ConstantOp(TensorOp):
                 printer.print_attribute(attribute)
                 printer.print_string(", ")
             printer.print_string("value = ")
-            if prints_in_decimal(self.value):
+            if prints_exactly(self.value):
                 printer.print_attribute(self.value)
             else:
                 printer.print_string(f'dense<"0x{self.value.data.data.hex().upper()}"> : ')
@@ -74,14 +71,14 @@ class ConstantOp(TensorOp):
         return cls.create(properties=properties, attributes=attributes, result_types=[kind])
 
 
-def prints_in_decimal(value: DenseIntOrFPElementsAttr) -> bool:
-    """Whether the printer's numbers are few and read back as the same bits."""
+def prints_exactly(value: DenseIntOrFPElementsAttr) -> bool:
+    """Whether what the printer writes reads back as the same bits."""
     array = dense_array(value).reshape(-1)
+    if array.dtype.kind != "f":
+        return True
     if len(array) and value.is_splat():
         array = array[:1]
-    if array.dtype.kind == "f":
-        return len(array) <= MOST_DECIMAL and all(reads_back(v) for v in array)
-    return len(array) <= MOST_DECIMAL or value.get_element_type() in NO_BYTES
+    return len(array) > MOST_NUMBERS or all(reads_back(v) for v in array)
 
 
 def reads_back(value: np.floating) -> bool:

@@ -24,7 +24,8 @@ def conv_transpose(node: Node, b: Builder) -> Value:
     groups = node.integer("group", 1)
     kernel = weight.shape[2:]
     spatial = len(kernel)
-    if rank(x) != weight.ndim or weight.shape[0] != dims(x)[1] or weight.shape[0] % groups:
+    fits = rank(x) == weight.ndim >= 3 and weight.shape[0] == dims(x)[1]
+    if not fits or groups < 1 or weight.shape[0] % groups:
         raise ModelError(f"weight {list(weight.shape)} does not fit input {list(dims(x))}")
     strides = widen(per_axis(node, "strides", spatial, 1), 1)
     dilations = widen(per_axis(node, "dilations", spatial, 1), 1)
@@ -68,6 +69,8 @@ def cropping(
     mode = node.choice("auto_pad", "NOTSET", AUTO_PAD)
     pads = node.ints("pads") or [0] * 2 * spatial
     node.ignore("kernel_shape")
+    if len(extra) != spatial or len(pads) != 2 * spatial or len(wanted or extra) < spatial:
+        raise ModelError(f"pads, output_padding and output_shape are not for {spatial} axes")
     full = [s * (n - 1) + k + e for s, n, k, e in zip(steps, size, spans, extra, strict=True)]
     if wanted is None and mode in ("NOTSET", "VALID"):
         low = pads[:spatial] if mode == "NOTSET" else [0] * spatial
