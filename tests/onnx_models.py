@@ -35,7 +35,7 @@ def model(
 
 
 def residual_network(seed: int = 0) -> onnx.ModelProto:
-    """``image`` [1, 3, 8, 8] → stem, depthwise, pointwise + stem, mean, head → ``logits`` [1, 5]."""
+    """``image`` [1, 3, 8, 8]: stem, depthwise, pointwise + stem, mean, head: ``logits`` [1, 5]."""
     random = np.random.default_rng(seed)
 
     def normal(*shape: int) -> F32:

@@ -55,7 +55,7 @@ def check_every_level(module: ModuleOp, target: str) -> None:
 
 
 @on_every_target
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(module=quantized_networks())
 def test_every_level_gives_the_same_bits(target: str, module: ModuleOp) -> None:
     skip_unless_runnable(target)
@@ -63,7 +63,7 @@ def test_every_level_gives_the_same_bits(target: str, module: ModuleOp) -> None:
 
 
 @on_every_target
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(module=networks())
 def test_float_networks_too(target: str, module: ModuleOp) -> None:
     skip_unless_runnable(target)
