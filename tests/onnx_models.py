@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,7 +54,7 @@ def residual_network(seed: int = 0) -> onnx.ModelProto:
         "head.b": normal(5),
     }
 
-    def conv(name: str, source: str, target: str, bias: bool, **options: object) -> onnx.NodeProto:
+    def conv(name: str, source: str, target: str, bias: bool, **options: Any) -> onnx.NodeProto:
         operands = [source, f"{name}.w", *([f"{name}.b"] if bias else [])]
         return helper.make_node("Conv", operands, [target], name=name, **options)
 

@@ -31,7 +31,7 @@ LAYERS = ("stem", "depthwise", "pointwise", "head")
 
 def compiled(strategy: str = "int8", **options: Any) -> CompiledModel:
     data = None if strategy == "float32" else samples(IMAGE)
-    arguments = {"quant_strategy": strategy, "calibration_data": data, **options}
+    arguments: dict[str, Any] = {"quant_strategy": strategy, "calibration_data": data, **options}
     return uqfc.compile(residual_network(), **arguments)
 
 
@@ -103,7 +103,8 @@ def test_a_layer_that_overflows_in_calibration_is_named() -> None:
 @pytest.mark.parametrize("constant", ["weight", "bias"])
 def test_constants_that_are_not_finite_are_named(constant: str) -> None:
     shape = (3, 4) if constant == "weight" else (3,)
-    model = perceptron(**{constant: np.full(shape, np.nan, np.float32)})
+    values = np.full(shape, np.nan, np.float32)
+    model = perceptron(values) if constant == "weight" else perceptron(bias=values)
     with pytest.raises(CalibrationError, match="layer 'second': weights or bias"):
         uqfc.compile(model, calibration_data=samples((2, 6)))
 

@@ -27,7 +27,7 @@ def plain(launch: LaunchOp, layer: IntegerLayerOp) -> list[Array]:
     """Weights and zero points before packing."""
     arrays: list[Array] = []
     for value in (layer.weight, layer.weight_zero_point):
-        owner = launch.inputs[launch.block.args.index(value)].owner  # pyright: ignore[reportArgumentType]
+        owner = launch.inputs[launch.block.args.index(value)].owner
         assert isinstance(owner, ConstantOp)
         arrays.append(owner.array)
     return arrays

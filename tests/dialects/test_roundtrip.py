@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from uqfc.dialects.nn.reductions import REDUCTIONS
 from uqfc.dialects.qkernel import Packing, PackingAttr, Qkernel
 from uqfc.dialects.qnn import Epilogue, EpilogueAttr, Qnn
 from uqfc.dialects.quant import STORAGE_RANGES, Quant, QuantParams, UniformType
-from uqfc.dialects.tensors import Array, i8, tensor_type, ui8
+from uqfc.dialects.tensors import Array, i8, numpy_dtype, shape_of, tensor_type, ui8
 from uqfc.elementary import UNARY
 from uqfc.numerics import ACTIVATIONS, Activation
 from uqfc.passes.form_kernels import FormKernelsPass
@@ -61,7 +62,7 @@ def assert_reads_back(module: ModuleOp) -> None:
 class Ops:
     """Makes operands and collects ops in the order in which they are made."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self.draw = draw
         self.made: list[Operation] = []
 
@@ -70,11 +71,10 @@ class Ops:
         return op.results[0]
 
     def zeros(self, *shape: int, element: Attribute = f32) -> SSAValue:
-        kinds = {f32: np.float32, ui8: np.uint8, i8: np.int8, i32: np.int32, i64: np.int64}
-        return self.add(nn.ConstantOp(np.zeros(shape, kinds[element]), element))
+        return self.add(nn.ConstantOp(np.zeros(shape, numpy_dtype(element)), element))
 
-    def activation(self, names: dict[str, object] | None = None) -> FnAttr:
-        name = self.draw(st.sampled_from(sorted(names or UNARY)))
+    def activation(self) -> FnAttr:
+        name = self.draw(st.sampled_from(sorted(UNARY)))
         return nn.fn(name, *(self.draw(FINITE) for _ in range(UNARY[name].parameters)))
 
     def window(self) -> WindowChoice:
@@ -117,19 +117,19 @@ def parameters(draw: st.DrawFn, shape: tuple[int, int] = (4, 6)) -> QuantParams:
     return QuantParams(storage, low, high, tuple(scales), tuple(zeros), axis, block)
 
 
-def conv_operands(o: Ops, element: Attribute) -> list[SSAValue]:
-    weight = f32 if element == f32 else i8
-    return [o.zeros(1, 5, 6, 4, element=element), o.zeros(2, 2, 1, 2, element=weight)]
+def conv_operands(o: Ops, x: Attribute, weight: Attribute) -> tuple[SSAValue, SSAValue]:
+    return o.zeros(1, 5, 6, 4, element=x), o.zeros(2, 2, 1, 2, element=weight)
 
 
 def nn_conv2d(o: Ops) -> Operation:
-    w, operands = o.window(), conv_operands(o, f32)
+    w, (x, weight) = o.window(), conv_operands(o, f32, f32)
     bias = o.zeros(2) if o.draw(st.booleans()) else None
-    op = nn.Conv2dOp(*operands, bias, strides=w.strides, padding=w.padding, groups=2)
-    residual = o.zeros(*op.result.type.get_shape()) if o.draw(st.booleans()) else None  # pyright: ignore[reportAttributeAccessIssue]
+    op = nn.Conv2dOp(x, weight, bias, strides=w.strides, padding=w.padding, groups=2)
+    residual = o.zeros(*shape_of(op)) if o.draw(st.booleans()) else None
     activation = o.activation() if o.draw(st.booleans()) else None
     return nn.Conv2dOp(
-        *operands,
+        x,
+        weight,
         bias,
         residual,
         strides=w.strides,
@@ -147,7 +147,7 @@ def integer_operands(o: Ops, channels: int) -> list[SSAValue]:
 def qnn_conv2d(o: Ops) -> Operation:
     w, element = o.window(), o.draw(st.sampled_from([ui8, f32, i32]))
     return qnn.QConv2dOp(
-        [*conv_operands(o, ui8), *integer_operands(o, 2)],
+        [*conv_operands(o, ui8, i8), *integer_operands(o, 2)],
         None,
         strides=w.strides,
         padding=w.padding,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from tests.networks import (
     ACTIVATIONS,
@@ -27,7 +28,7 @@ from tests.networks import (
 from tests.passes.graphs import applied, same_bits
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp, LookupOp, QAddOp, QAvgPool2dOp, QMulOp
-from uqfc.dialects.quant import DcastOp, QcastOp, QuantParams, ScastOp, UniformType
+from uqfc.dialects.quant import DcastOp, QcastOp, QuantParams, ScastOp, UniformType, uniform_of
 from uqfc.dialects.tensors import Array, shape_of
 from uqfc.elementary import UNARY
 from uqfc.interpreter import Interpreter, integer_conv2d
@@ -137,7 +138,7 @@ def test_the_sums_of_a_convolution_are_exact(params: QuantParams, groups: int, s
     """Left in float32, a result is the sum times one multiplier."""
     b = QuantizedBuilder([(1, 4, 5, 4)], seed)
     w = b.random.integers(-127, 128, (4, 3, 2, 4 // groups)).astype(np.int8)
-    window = {"strides": (1, 2), "padding": (0, 1, 2, 1), "dilations": (1, 1)}
+    window: dict[str, Any] = {"strides": (1, 2), "padding": (0, 1, 2, 1), "dilations": (1, 1)}
     weight = b.stored(w, QuantParams.of("i8", 2.0**-5))
     x = b.point(b.block.args[0], params)
     module = converted(b.module([b.layer(nn.Conv2dOp(x, weight, groups=groups, **window))]))
@@ -225,12 +226,11 @@ def test_signed_activations_are_unsigned_ones_shifted_by_128(module: ModuleOp) -
     assert all(same_bits(expected[name], actual[name]) for name in expected)
 
 
-def signed_type(value: SSAValue) -> object:
+def signed_type(value: SSAValue) -> Attribute | None:
     """The i8 type of a u8 activation (per tensor, not a constant's)."""
     if not isinstance(value.owner, QcastOp):
         return None
-    element = value.type.get_element_type()  # pyright: ignore[reportAttributeAccessIssue]
-    p: QuantParams = element.data
+    p = uniform_of(value)
     zeros = tuple(z - 128 for z in p.zero_points)
     moved = replace(p, storage="i8", qmin=p.qmin - 128, qmax=p.qmax - 128, zero_points=zeros)
     return QcastOp(value.owner.x, moved).result.type

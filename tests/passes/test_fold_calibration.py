@@ -64,7 +64,6 @@ def test_every_point_becomes_casts_to_u8(module: ModuleOp, styles: list[str]) ->
         assert (params.storage, params.qmin, params.qmax) == ("u8", 0, 255)
         assert [type(use.operation) for use in cast.result.uses] == [DcastOp]
         same = [c for p, c in zip(points, casts, strict=True) if p.point == point.point]
-        assert {c.result.type for c in same if c.result.type == cast.result.type}
         assert {uniform_of(c.result) for c in same} == {params}
 
 
@@ -72,5 +71,5 @@ def test_every_point_becomes_casts_to_u8(module: ModuleOp, styles: list[str]) ->
 @given(networks())
 def test_a_point_without_a_range_is_an_error(module: ModuleOp) -> None:
     observed = with_observers(module)
-    with pytest.raises(ValueError, match="'q0' was not calibrated"):
+    with pytest.raises(ValueError, match=r"'q\d+' was not calibrated"):
         FoldCalibrationPass().apply(context(), observed)

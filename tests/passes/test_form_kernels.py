@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import ReturnOp
@@ -102,7 +103,7 @@ def test_results_that_no_kernel_makes_are_copied() -> None:
     x = b.block.args[0]
     doubled = b.add(nn.AddOp(x, x))
     flat = b.add(nn.ReshapeOp(doubled, (6,)))
-    result = formed(b, x, b.constant([1.0]), flat, doubled, doubled)
+    result = formed(b, x, b.constant(np.ones(1)), flat, doubled, doubled)
     last = main_block(result).last_op
     assert last is not None
     assert len(launches(result)) == 6

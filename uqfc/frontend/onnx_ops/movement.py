@@ -94,6 +94,8 @@ def split(node: Node, b: Builder) -> list[Value]:
     size = dims(x)[axis]
     count = node.integer("num_outputs", len(node.used))
     sizes = node.axes("split", 1)
+    if count != len(node.used):
+        raise ModelError(f"attribute 'num_outputs' is {count} for {len(node.used)} outputs")
     if sizes is None:
         part = -(-size // count)
         sizes = [min(part, max(size - i * part, 0)) for i in range(count)]
