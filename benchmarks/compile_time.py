@@ -52,8 +52,6 @@ def measure(model: Path, strategy: str, samples: int, shape: str = "") -> Cost:
 
 def compile_and_run(model: Path, strategy: str, samples: int, shape: str) -> Cost:
     """What ``measure`` measures, in this process. Linux only: binds the process to a core."""
-    import resource  # noqa: PLC0415 - not on every system that can import this module
-
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     started = time.perf_counter()
 
@@ -74,8 +72,17 @@ def compile_and_run(model: Path, strategy: str, samples: int, shape: str) -> Cos
     )
     compiled.run({name: data[0]})
     elapsed = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Cost(elapsed, time.process_time(), peak)
+    return Cost(elapsed, time.process_time(), peak_memory())
+
+
+def peak_memory() -> int:
+    """Most resident memory of this process in bytes, from Linux' /proc.
+
+    Not ``ru_maxrss``, which starts from the size of the process that forked this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def only_input(model: Path) -> dict[str, tuple[int, ...]]:
