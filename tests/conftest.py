@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.vendor.pretty import RepresentationPrinter
 from xdsl.ir import Attribute, Operation
@@ -42,5 +44,23 @@ settings.register_profile(
     suppress_health_check=_SLOW,
 )
 
+_NIGHTLY = "nightly"
+_INSIDE = "_hypothesis_internal_use_settings"
+"""Where a property-based test keeps the settings that were written above it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Nightly, tests that state a number of examples of their own run 100 times as many, too."""
+    if PROFILE != _NIGHTLY:
+        return
+    tests: set[Any] = {getattr(item, "obj", None) for item in items}
+    for test in tests:
+        function = getattr(test, "__func__", test)
+        own: settings | None = getattr(function, _INSIDE, None)
+        if own is not None and own.max_examples < 100 * _EXAMPLES:
+            setattr(function, _INSIDE, settings(own, max_examples=100 * own.max_examples))
+
+
 _default = "ci" if os.environ.get("CI") == "true" else "dev"
-settings.load_profile(os.environ.get("UQFC_HYPOTHESIS_PROFILE", _default))
+PROFILE = os.environ.get("UQFC_HYPOTHESIS_PROFILE", _default)
+settings.load_profile(PROFILE)

@@ -216,3 +216,9 @@ def test_range_has_the_length_of_the_standard() -> None:
     constants = {n: np.array(v, np.float32) for n, v in {"a": 1, "b": 2, "d": 0.3}.items()}
     model = make_model([node("Range", ["a", "b", "d"], ["y"])], {}, ["y"], constants)
     np.testing.assert_allclose(interpreted(model, {})[0], [1, 1.3, 1.6, 1.9], rtol=1e-6)
+
+
+def test_a_number_of_parts_that_is_not_that_of_the_outputs() -> None:
+    model = make_model([node("Split", ["x"], ["a", "b"], num_outputs=2**40)], {"x": [4]}, ["a"])
+    with pytest.raises(ModelError, match=r"'num_outputs' is 1099511627776 for 2 outputs"):
+        import_onnx(model)

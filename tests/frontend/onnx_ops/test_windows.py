@@ -171,3 +171,14 @@ def test_conv_transpose_with_automatic_padding(mode: str) -> None:
 @pytest.mark.parametrize("shape", [(2, 3, 7), (2, 3, 5, 6)])
 def test_global_pools(op: str, shape: tuple[int, ...]) -> None:
     check_same(make_model([node(op, ["x"], ["y"])], {"x": shape}, ["y"]), {"x": normal(0, *shape)})
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"group": 0}, {"group": 3}, {"pads": [1]}, {"output_padding": [0]}, {"output_shape": [9]}],
+)
+def test_transposed_convolutions_that_do_not_fit(attributes: dict[str, Any]) -> None:
+    op = node("ConvTranspose", ["x", "w"], ["y"], **attributes)
+    model = make_model([op], {"x": (1, 2, 4, 5)}, ["y"], {"w": normal(1, 2, 3, 3, 3)})
+    with pytest.raises(ModelError, match="model: ConvTranspose 'y_node': "):
+        import_onnx(model)
