@@ -38,8 +38,9 @@ def truncating_divide(a: Array, b: Array) -> Array:
     if a.dtype.kind == "f":
         return np.asarray(a / b)
     safe = np.where(b == 0, 1, b)
-    quotient = np.abs(a) // np.abs(safe) * np.sign(a) * np.sign(safe)
-    return np.where(b == 0, 0, quotient).astype(a.dtype)
+    floor = a // safe
+    towards_zero = floor + ((floor * safe != a) & ((a < 0) != (safe < 0)))
+    return np.where(b == 0, 0, towards_zero).astype(a.dtype)
 
 
 BINARY: dict[type[nn.BinaryOp], Callable[[Array, Array], Array]] = {
