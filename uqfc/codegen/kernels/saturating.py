@@ -1,0 +1,128 @@
+"""Float lanes to u8: ``zero_point + rne(clamp(v, low, high))`` of 64 values at a time.
+
+``low`` and ``high`` are integers, so clamping may follow the rounding, where saturating packs do
+most of it: ``min(high)``, convert to int32, pack to int16, add the zero point with saturation,
+pack to u8, ``max``. That is 5.5 instructions for 16 values, where one vector alone takes 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from uqfc.codegen.arithmetic import CURRENT_ROUNDING
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.vector import LANES, Value, llvm_type
+
+PACKED = 4
+"""Vectors of 16 that are packed to one of 64 bytes."""
+IN_ORDER_512 = [4 * (i % 4) + i // 4 for i in range(16)]
+"""Dwords of a vector that was packed twice within 128-bit lanes, in order."""
+IN_ORDER_256 = [0, 4, 1, 5, 2, 6, 3, 7]
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """The bounds of one function, as scalars of it; make it before the loops that use it.
+
+    ``low``, ``high``: f32, integral, within [-zero_point, 255 - zero_point]; ``zero_point``: i32.
+    """
+
+    b: Builder
+    low: Value
+    high: Value
+    zero_point: Value
+
+    def __post_init__(self) -> None:
+        if self._packs:
+            _ = self._high, self._zero_points, self._least  # splat here, not in a loop
+
+    @property
+    def _packs(self) -> bool:
+        return self.b.isa.name in _PACKS
+
+    @cached_property
+    def _high(self) -> Value:
+        return self.high.splat(LANES)
+
+    @cached_property
+    def _zero_points(self) -> Value:
+        return self.zero_point.trunc("i16").splat(_PACKS[self.b.isa.name] * 2)
+
+    @cached_property
+    def _least(self) -> Value:
+        least = self.zero_point + self.b.to_int(self.low)
+        return least.trunc("i8").splat(_PACKS[self.b.isa.name] * 4)
+
+    def pack(self, values: Sequence[Value]) -> Value:
+        """Vectors of 16 float32, not NaN, to as many i8, in order."""
+        if self._packs and len(values) == PACKED:
+            return self._pack_512(values) if self.b.isa.name == "vnni512" else self._avx2(values)
+        return _joined([self._one(v) for v in values])
+
+    def _one(self, v: Value) -> Value:
+        clamped = self.b.clamp(v, self.low, self.high)
+        return self.b.round_clamped(clamped, self.zero_point).trunc("i8")
+
+    def _pack_512(self, values: Sequence[Value]) -> Value:
+        b = self.b
+        words: list[Value] = []
+        for v in values:
+            operands = (b.minimum(v, self._high), b.i32(0, LANES))
+            mask = b.constant("i1", 1, LANES).bitcast("i16", 0)
+            name = "llvm.x86.avx512.mask.cvtps2dq.512"
+            rounding = b.i32(CURRENT_ROUNDING)
+            words.append(b.intrinsic(name, llvm_type("i32", 16), *operands, mask, rounding))
+        name = "llvm.x86.avx512.packssdw.512"
+        halves = [
+            self._add(b.intrinsic(name, llvm_type("i16", 32), words[i], words[i + 1]))
+            for i in (0, 2)
+        ]
+        name = "llvm.x86.avx512.packuswb.512"
+        packed = self._limit(b.intrinsic(name, llvm_type("i8", 64), *halves))
+        name = "llvm.x86.avx512.permvar.si.512"
+        order = b.vector("i32", IN_ORDER_512)
+        dwords = packed.bitcast("i32", 16)
+        return b.intrinsic(name, llvm_type("i32", 16), dwords, order).bitcast("i8", 64)
+
+    def _avx2(self, values: Sequence[Value]) -> Value:
+        b = self.b
+        words: list[Value] = []
+        for v in values:
+            limited = b.minimum(v, self._high)
+            eights = [
+                b.intrinsic("llvm.x86.avx.cvt.ps2dq.256", llvm_type("i32", 8), half)
+                for half in (limited.shuffle(range(8)), limited.shuffle(range(8, 16)))
+            ]
+            name = "llvm.x86.avx2.packssdw"
+            words.append(self._add(b.intrinsic(name, llvm_type("i16", 16), *eights)))
+        packed = [
+            self._limit(
+                b.intrinsic("llvm.x86.avx2.packuswb", llvm_type("i8", 32), words[i], words[i + 1])
+            )
+            for i in (0, 2)
+        ]
+        ordered = [p.bitcast("i32", 8).shuffle(IN_ORDER_256).bitcast("i8", 32) for p in packed]
+        return _joined(ordered)
+
+    def _add(self, words: Value) -> Value:
+        name = f"llvm.sadd.sat.v{words.lanes}i16"
+        return self.b.intrinsic(name, llvm_type("i16", words.lanes), words, self._zero_points)
+
+    def _limit(self, packed: Value) -> Value:
+        name = f"llvm.umax.v{packed.lanes}i8"
+        return self.b.intrinsic(name, llvm_type("i8", packed.lanes), packed, self._least)
+
+
+_PACKS = {"vnni512": 16, "avx2": 8}
+"""Machines with saturating packs: int32 lanes of their registers."""
+
+
+def _joined(parts: Sequence[Value]) -> Value:
+    """Vectors of the same lanes, 1, 2 or 4 of them, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    first, second = _joined(parts[:half]), _joined(parts[half:])
+    return first.shuffle(range(2 * first.lanes), second)
