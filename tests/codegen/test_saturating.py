@@ -23,8 +23,9 @@ Floats = NDArray[np.float32]
 def compiled(isa: Isa, vectors: int) -> Any:
     """``f(values, out, low, high, zero_point)`` of 16 * vectors values."""
     module = new_module(isa, "test")
-    parameters = {"x": "ptr", "y": "noalias", "low": "f32", "high": "f32", "zero_point": "i32"}
-    b = Builder.function(module, isa, "f", **parameters)
+    b = Builder.function(
+        module, isa, "f", x="ptr", y="noalias", low="f32", high="f32", zero_point="i32"
+    )
     saturation = Saturation(b, b.value("low"), b.value("high"), b.value("zero_point"))
     values = [b.pointer("x").load_f32(64 * v) for v in range(vectors)]
     b.pointer("y").store(saturation.pack(values))
