@@ -28,9 +28,10 @@ from uqfc.dialects.tensors import Array, Shape, i4, i8, shape_of, ui4, ui8
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
 from uqfc.passes.fold_calibration import FoldCalibrationPass, set_range
 from uqfc.passes.insert_observers import InsertObserversPass
-from uqfc.passes.quantize_weights import QuantizeWeightsPass, with_operands
+from uqfc.passes.quantize_weights import QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SENSITIVITY, SelectBitWidthPass, decision_of
 from uqfc.passes.support.quantizable import LAYERS
+from uqfc.passes.support.rewriting import with_operand_list
 from uqfc.pipeline import integer_passes
 
 CHANNELS = (1, 2, 3, 8, 17, 33)
@@ -377,7 +378,7 @@ def with_given_weights(module: ModuleOp, storage: str, per_channel: bool = True)
         block = layer.parent_block()
         assert block is not None
         block.insert_ops_before([stored, cast, restored], layer)
-        rebuilt = with_operands(layer, [layer.x, restored.result, layer.bias, layer.residual])
+        rebuilt = with_operand_list(layer, weight=restored)
         for key in ("requested", "weight_dtype", "reason"):
             rebuilt.attributes.pop(key, None)
         block.insert_op_before(rebuilt, layer)

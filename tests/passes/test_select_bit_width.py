@@ -14,7 +14,6 @@ from uqfc.passes.select_bit_width import (
     Decision,
     Reason,
     SelectBitWidthPass,
-    copy_decision,
     decision_of,
 )
 from uqfc.passes.support.quantizable import LAYERS
@@ -74,16 +73,3 @@ def test_a_layer_that_cannot_run_on_integers_says_so() -> None:
     module = with_observers(b.module([b.layer(nn.LinearOp(x, weight))]))
     run(module, SelectBitWidthPass("int8", "x86-64"))
     assert decisions(module) == [Decision("int8", "float32", Reason.NO_KERNEL)]
-
-
-def test_decisions_are_copied_from_op_to_op() -> None:
-    b = NetworkBuilder([(1, 4)])
-    module = with_observers(b.module([b.linear(b.block.args[0], 3)]))
-    run(module, SelectBitWidthPass("int4", "x86-64"))
-    (layer,) = [op for op in module.walk() if isinstance(op, LAYERS)]
-    other = nn.ConstantOp(b.random.standard_normal(1).astype("float32"))
-    copy_decision(layer, other)
-    assert decision_of(other) == decision_of(layer)
-    assert decision_of(other) is not None
-    copy_decision(nn.ConstantOp(other.array), other)
-    assert decision_of(other) is not None

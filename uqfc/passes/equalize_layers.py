@@ -23,6 +23,7 @@ from uqfc.calibration import equalize
 from uqfc.dialects import nn
 from uqfc.dialects.tensors import Array, shape_of
 from uqfc.passes.support.quantizable import LAYERS
+from uqfc.passes.support.rewriting import constant_of
 
 Layer = nn.Conv2dOp | nn.LinearOp
 
@@ -49,10 +50,8 @@ def next_layer(first: Layer) -> Layer | None:
 
 def array_of(layer: Layer, index: int) -> Array | None:
     """A constant operand's array, if nobody else reads it."""
-    owner = layer.operands[index].owner
-    if not isinstance(owner, nn.ConstantOp) or owner.result.uses.get_length() != 1:
-        return None
-    return owner.array
+    value = layer.operands[index]
+    return constant_of(value) if value.has_one_use() else None
 
 
 def replace_constant(layer: Layer, index: int, array: Array) -> None:

@@ -12,7 +12,7 @@ clipped; with statistics the squared error of the layer's output is never above 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,6 +43,7 @@ from uqfc.errors import CalibrationError, UqfcError
 from uqfc.numerics import F32, F64, I32, dequantize, quantize
 from uqfc.passes.select_bit_width import decision_of
 from uqfc.passes.support.quantizable import LAYERS
+from uqfc.passes.support.rewriting import constant_of, with_operand_list
 
 LARGEST_BIAS = float(2**30)
 """A bias in units of ``sx * sw`` stays below this, so that it fits the int32 accumulator."""
@@ -80,9 +81,9 @@ class LayerStatistics:
     gram: GramAccumulator
 
 
-def constant_array(value: SSAValue | None) -> F32 | None:
-    owner = None if value is None else value.owner
-    return np.asarray(owner.array, np.float32) if isinstance(owner, nn.ConstantOp) else None
+def float_array(value: SSAValue | None) -> F32 | None:
+    array = constant_of(value)
+    return None if array is None else np.asarray(array, np.float32)
 
 
 def input_scale(layer: nn.Conv2dOp | nn.LinearOp) -> float | None:
@@ -142,7 +143,7 @@ class QuantizeWeightsPass(ModulePass):
             self.rewrite(layer)
 
     def rewrite(self, layer: nn.Conv2dOp | nn.LinearOp) -> None:
-        decision, weight = decision_of(layer), constant_array(layer.weight)
+        decision, weight = decision_of(layer), float_array(layer.weight)
         x_scale = input_scale(layer)
         if decision is None or weight is None or x_scale is None:
             return
@@ -150,7 +151,7 @@ class QuantizeWeightsPass(ModulePass):
             return
         symmetric = SYMMETRIC[decision.chosen] if self.symmetric is None else self.symmetric
         kind = WEIGHT_TYPES[decision.chosen, symmetric]
-        bias = constant_array(layer.bias)
+        bias = float_array(layer.bias)
         if not all(v is None or np.isfinite(v).all() for v in (weight, bias)):
             raise CalibrationError(f"layer '{layer.layer}': weights or bias are not all finite")
         axis = 0 if self.granularity == "per_channel" else None
@@ -180,23 +181,9 @@ class QuantizeWeightsPass(ModulePass):
         cast = ScastOp(constant, UniformType(params))
         restored_op = DcastOp(cast)
         added: list[Operation] = [constant, cast, restored_op]
-        bias_value = layer.bias
+        new_bias = None
         if seen is not None and bias is not None:
-            bias_constant = nn.ConstantOp(bias)
-            added.append(bias_constant)
-            bias_value = bias_constant.result
-        rebuilt = with_operands(layer, [layer.x, restored_op.result, bias_value, layer.residual])
-        Rewriter.replace_op(layer, [*added, rebuilt])
-
-
-def with_operands(
-    layer: nn.Conv2dOp | nn.LinearOp, operands: Sequence[SSAValue | None]
-) -> nn.Conv2dOp | nn.LinearOp:
-    """A copy of the layer on these operands (None: absent)."""
-    properties = {k: v for k, v in layer.properties.items() if k != "operandSegmentSizes"}
-    return type(layer).build(
-        operands=operands,
-        properties=properties,
-        attributes=layer.attributes,
-        result_types=[layer.result.type],
-    )
+            new_bias = nn.ConstantOp(bias)
+            added.append(new_bias)
+        quantized_layer = with_operand_list(layer, weight=restored_op, bias=new_bias)
+        Rewriter.replace_op(layer, [*added, quantized_layer])

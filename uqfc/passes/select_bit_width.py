@@ -62,12 +62,6 @@ def decision_of(op: Operation) -> Decision | None:
     return Decision(texts[0], texts[1], Reason(texts[2])) if len(texts) == 3 else None
 
 
-def copy_decision(source: Operation, target: Operation) -> None:
-    decision = decision_of(source)
-    if decision is not None:
-        set_decision(target, decision)
-
-
 SENSITIVITY = "sensitivity_int4"
 """Attribute: share of a layer's output power that int4 weights lose (from calibration)."""
 

@@ -18,7 +18,7 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import QuantizeOp
 from uqfc.dialects.tensors import int_tuple
-from uqfc.passes.support.rewriting import apply_patterns, defining
+from uqfc.passes.support.rewriting import apply_patterns, defining, rebuilt
 
 
 class TransposeBeforeQuantize(RewritePattern):
@@ -28,14 +28,7 @@ class TransposeBeforeQuantize(RewritePattern):
         if quantize is None or not quantize.result.has_one_use():
             return
         transpose = nn.TransposeOp(quantize.x, int_tuple(op.permutation))
-        moved = QuantizeOp(
-            transpose,
-            quantize.scale.value.data,
-            quantize.zero_point.value.data,
-            quantize.qmin.value.data,
-            quantize.qmax.value.data,
-        )
-        moved.attributes.update(quantize.attributes)
+        moved = rebuilt(quantize, [transpose.result], op.result.type)
         rewriter.replace(op, [transpose, moved])
         rewriter.erase(quantize)
 

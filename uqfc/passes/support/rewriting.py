@@ -58,11 +58,6 @@ def defining(value: SSAValue | None, op_type: type[OpT]) -> OpT | None:
     return owner if isinstance(owner, op_type) else None
 
 
-def single_user(value: SSAValue) -> Operation | None:
-    """The op of the only use of ``value``, or None."""
-    return value.get_user_of_unique_use()
-
-
 def rebuilt(
     op: Operation,
     operands: Sequence[SSAValue],
