@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
 
+from tests.codegen import amx
 from tests.networks import awkward_inputs, integer, networks, quantized_networks
 from tests.passes.graphs import random_inputs, same_bits
 from uqfc.dialects.tensors import Array
@@ -17,8 +19,14 @@ from uqfc.model import CompiledModel, build
 from uqfc.pipeline import integer_passes, kernel_passes, run_passes
 from uqfc.targets import load_target, missing_cpu_features
 
-TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64")
+TARGETS = ("avx512-amx", "avx512-vnni", "x86-64-v3", "x86-64")
 on_every_target = pytest.mark.parametrize("target", TARGETS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def emulated_amx() -> Iterator[None]:
+    with amx.emulated():
+        yield
 
 
 def skip_unless_runnable(target: str) -> None:

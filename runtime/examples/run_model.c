@@ -124,6 +124,11 @@ int main(int argc, char **argv) {
     if (abi_version() != UQF_ABI_VERSION) {
         return fail("the model was compiled for another version of the ABI");
     }
+#if defined(__linux__) && defined(__x86_64__) && defined(__GNUC__)
+    if (strstr(info(), "\"amx_tile\"") != NULL && uqf_request_amx() != 0) {
+        return fail("the system does not let this process use AMX");
+    }
+#endif
     size_t inputs = parse_sizes(argv[3], input_bytes);
     size_t outputs = parse_sizes(argv[4], output_bytes);
     return run(info(), function, strtoull(argv[2], NULL, 10), inputs, input_bytes, outputs,

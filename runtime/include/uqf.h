@@ -8,6 +8,7 @@
  * read-only data. It assumes the default floating-point environment (round to nearest, denormals
  * kept), and CPU features that it does not check: compare `target.cpu_features` of the model info
  * with the CPU first. The Python package uqfc_runtime does that, and checks the file's hash.
+ * Where they include "amx_tile", call uqf_request_amx() once before the first uqf_model_run.
  */
 #ifndef UQF_H
 #define UQF_H
@@ -55,6 +56,20 @@ uint32_t uqf_abi_version(void);
  * Re-entrant: concurrent calls need only different arenas and different outputs. Returns UQF_OK,
  * or UQF_ERROR_ARENA_ALIGNMENT without having touched anything. */
 int32_t uqf_model_run(const void *const *inputs, void *const *outputs, void *arena);
+
+#if defined(__linux__) && defined(__x86_64__) && defined(__GNUC__)
+/* Asks Linux to let this process, with all its threads, use AMX: arch_prctl(ARCH_REQ_XCOMP_PERM,
+ * XTILEDATA). Returns 0, or a negative errno where the CPU or the kernel has no AMX; a model that
+ * needs it then ends the process with SIGILL. */
+static inline long uqf_request_amx(void) {
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "0"(158L), "D"(0x1023L), "S"(18L)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+#endif
 
 #ifdef __cplusplus
 }

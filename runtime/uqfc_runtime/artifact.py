@@ -21,7 +21,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from uqfc_runtime.cpu import architecture, cpu_features
+from uqfc_runtime.cpu import AMX, amx_permitted, architecture, cpu_features
 from uqfc_runtime.errors import ArtifactError, UnsupportedCpuError
 from uqfc_runtime.info import ModelInfo, parse_info
 
@@ -69,12 +69,21 @@ def read_artifact(path: str | Path, *, runnable: bool = True) -> Artifact:
 
 
 def check_cpu(info: ModelInfo) -> None:
-    """Raise UnsupportedCpuError where this CPU lacks a feature that the model needs."""
+    """Raise UnsupportedCpuError where this CPU lacks a feature that the model needs.
+
+    Where the model needs AMX this asks the operating system for it; it may refuse.
+    """
     missing = [f for f in info.target.cpu_features if f not in cpu_features()]
     if missing:
         raise UnsupportedCpuError(
             f"compiled for {info.target.name}, which needs CPU features that this machine lacks: "
             f"{', '.join(missing)}"
+        )
+    if AMX in info.target.cpu_features and not amx_permitted():
+        raise UnsupportedCpuError(
+            f"compiled for {info.target.name}, which needs AMX: this CPU has it, but the operating "
+            "system does not let this process use it (Linux 5.16 and newer do, unless a sandbox "
+            "forbids arch_prctl)"
         )
 
 

@@ -6,6 +6,7 @@ read, never inferred from the CPU's name: names are unreliable under virtualisat
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import subprocess
 from functools import cache
@@ -14,6 +15,10 @@ from pathlib import Path
 _CPUINFO = Path("/proc/cpuinfo")
 _SYSCTL_KEYS = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
 _MACOS_NAMES = {"avx1_0": "avx", "avx512vnni": "avx512_vnni"}
+AMX = "amx_tile"
+"""The feature whose use the operating system must permit."""
+_ARCH_PRCTL = 158
+_ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 0x1023, 18
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -31,6 +36,20 @@ def cpu_features() -> frozenset[str]:
     if platform.system() == "Darwin":
         return parse_sysctl(_sysctl())
     return frozenset()
+
+
+@cache
+def amx_permitted() -> bool:
+    """Asks Linux, once, to let this process use AMX; False on a machine that has no such thing.
+
+    The permission holds for all threads of the process and for what it forks, until it ends.
+    """
+    if platform.system() != "Linux" or architecture() != "x86_64":
+        return False
+    syscall = ctypes.CDLL(None).syscall
+    syscall.restype = ctypes.c_long
+    arguments = (_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA)
+    return syscall(*(ctypes.c_long(a) for a in arguments)) == 0
 
 
 def parse_cpuinfo(text: str) -> frozenset[str]:

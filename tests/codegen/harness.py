@@ -13,10 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.codegen import amx
 from uqfc import numerics
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import ISAS, Isa
+from uqfc.codegen.isa.amx import configure, release
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars
 from uqfc.numerics import Activation
 from uqfc.packing import RANGES, Storage
@@ -48,17 +50,20 @@ EPILOGUES = [
 
 
 def host_isas() -> list[Any]:
-    """A parameter for each instruction set; those that this CPU has not are skipped."""
-    missing = {
-        name: architecture() != "x86_64" or not set(isa.required) <= cpu_features()
-        for name, isa in ISAS.items()
-    }
+    """A parameter for each instruction set; those that cannot run here are skipped."""
     return [
-        pytest.param(
-            isa, id=name, marks=pytest.mark.skipif(missing[name], reason=f"no {name} here")
-        )
+        pytest.param(isa, id=name, marks=pytest.mark.skipif(why is not None, reason=str(why)))
         for name, isa in ISAS.items()
+        for why in (_why_not(name, isa),)
     ]
+
+
+def _why_not(name: str, isa: Isa) -> str | None:
+    """Why code for an instruction set cannot run here."""
+    if isa.tiles:
+        return amx.why_not()
+    missing = architecture() != "x86_64" or not set(isa.required) <= cpu_features()
+    return f"no {name} here" if missing else None
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,11 @@ def compile_call(spec: Any, dims: Any, scalars: Scalars, isa: Isa) -> Any:
     module = new_module(isa, "test")
     names = ["x", "weights", "addend", "multiplier", "out", "residual", "scratch"]
     b = Builder.function(module, isa, "run", internal=False, **dict.fromkeys(names, "ptr"))
+    if isa.tiles:
+        configure(b)
     spec.call(b, Operands(*[b.pointer(name) for name in names]), dims, scalars)
+    if isa.tiles:
+        release(b)
     b.ret()
     assert spec.name in module.globals
     return jit.load(jit.compile_object(module, isa), ["run"]).function("run", *["ptr"] * 7)

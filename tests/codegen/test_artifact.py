@@ -14,10 +14,12 @@ import pytest
 from tests.codegen import toy
 from uqfc.codegen import linker
 from uqfc.codegen.artifact import encode_info, write_object_file, write_shared_object
+from uqfc.codegen.header import header_text
 from uqfc.errors import ToolchainError, UqfcError
 from uqfc.targets import Target
 from uqfc_runtime import ArtifactError, load
 from uqfc_runtime.artifact import ELF_MACHINES
+from uqfc_runtime.info import parse_info
 
 needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="no nm on this machine")
 needs_zig = pytest.mark.skipif(
@@ -224,6 +226,13 @@ def test_two_models_in_one_program_and_hostile_names_in_a_header(tmp_path: Path)
     )
     cc(tmp_path, "main.c", "a.o", "b.o", "-o", "main")
     subprocess.run([tmp_path / "main"], check=True, timeout=60)
+
+
+def test_the_header_of_a_model_with_amx_says_what_it_needs() -> None:
+    for isa, needed in (("amx", True), ("vnni512", False)):
+        target = toy.make_info()["target"] | {"isa": isa}
+        text = header_text(parse_info(encode_info(toy.make_info(target=target))), "toy")
+        assert ("uqf_request_amx" in text) == needed
 
 
 @toy.needs_linker

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.codegen.toy import make_info
 from uqfc_runtime import ArtifactError, UnsupportedCpuError, load
+from uqfc_runtime import artifact as artifacts
 from uqfc_runtime.artifact import ELF_MACHINES, TRAILER, make_trailer, read_artifact
 
 on_one_file = settings(
@@ -104,6 +105,17 @@ def test_missing_cpu_features_are_named(artifact: Path, tmp_path: Path) -> None:
     message = refused(tmp_path, with_info(artifact, target=target), UnsupportedCpuError)
     assert "compiled for future" in message
     assert message.endswith("lacks: avx9000")
+
+
+def test_amx_that_the_system_refuses(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = make_info()["target"] | {"cpu_features": ["amx_tile"], "name": "with_amx"}
+    monkeypatch.setattr(artifacts, "cpu_features", lambda: frozenset({"amx_tile"}))
+    monkeypatch.setattr(artifacts, "amx_permitted", lambda: False)
+    message = refused(tmp_path, with_info(artifact, target=target), UnsupportedCpuError)
+    assert "compiled for with_amx" in message
+    assert "the operating system does not let this process use it" in message
 
 
 def test_info_of_another_model(artifact: Path, tmp_path: Path) -> None:

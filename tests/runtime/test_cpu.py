@@ -48,6 +48,23 @@ def test_architecture(monkeypatch: pytest.MonkeyPatch, machine: str, expected: s
     assert cpu.architecture() == expected
 
 
+@pytest.mark.parametrize(
+    ("system", "machine"), [("Darwin", "x86_64"), ("Linux", "aarch64"), ("Windows", "AMD64")]
+)
+def test_amx_is_asked_for_on_linux_alone(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert not cpu.amx_permitted.__wrapped__()
+
+
+def test_amx_is_not_permitted_where_there_is_none() -> None:
+    if cpu.AMX in cpu.cpu_features():
+        pytest.skip("this CPU has AMX")
+    assert not cpu.amx_permitted()
+
+
 @pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc/cpuinfo")
 @pytest.mark.skipif(cpu.architecture() != "x86_64", reason="every x86-64 CPU has SSE2")
 def test_this_machine() -> None:

@@ -121,11 +121,13 @@ def test_any_text_is_a_target_or_a_target_error(text: str) -> None:
 
 AVX2 = set(load_target("x86-64-v3").cpu_features)
 VNNI = set(load_target("avx512-vnni").cpu_features)
+AMX = set(load_target("avx512-amx").cpu_features)
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
+        (AMX | {"sse2"}, "avx512-amx"),
         (VNNI | {"sse2", "amx_int8"}, "avx512-vnni"),
         (VNNI - {"avx512_vnni"}, "x86-64-v3"),
         (AVX2, "x86-64-v3"),
@@ -138,6 +140,7 @@ def test_host_is_chosen_by_feature_flags(
 ) -> None:
     monkeypatch.setattr(targets, "architecture", lambda: "x86_64")
     monkeypatch.setattr(targets, "cpu_features", lambda: frozenset(flags))
+    monkeypatch.setattr(targets, "amx_permitted", lambda: True)
     host = load_target("host")
     assert host.name == expected
     assert missing_cpu_features(host) == ()
@@ -154,3 +157,12 @@ def test_missing_features_are_listed_in_order(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(targets, "architecture", lambda: "x86_64")
     monkeypatch.setattr(targets, "cpu_features", lambda: frozenset(VNNI - {"fma", "avx512bw"}))
     assert missing_cpu_features(load_target("avx512-vnni")) == ("fma", "avx512bw")
+
+
+def test_amx_needs_leave_of_the_operating_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "architecture", lambda: "x86_64")
+    monkeypatch.setattr(targets, "cpu_features", lambda: frozenset(AMX))
+    monkeypatch.setattr(targets, "amx_permitted", lambda: False)
+    assert load_target("host").name == "avx512-vnni"
+    missing = missing_cpu_features(load_target("avx512-amx"))
+    assert missing == ("amx_tile (refused by the operating system)",)

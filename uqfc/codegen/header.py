@@ -38,7 +38,7 @@ def header_text(info: ModelInfo, prefix: str) -> str:
 /* {_comment(info.name)}, compiled by {_comment(info.producer)}. Generated: do not edit.
  *
  * Target {info.target.name}: needs {_features(info)}.
- * The object calls nothing but memcpy, memmove and memset.
+{_permission(info)} * The object calls nothing but memcpy, memmove and memset.
  *
 {_tensors("inputs", info.inputs)}{_tensors("outputs", info.outputs)} */
 #ifndef {macro}_H
@@ -73,6 +73,15 @@ int32_t {symbols.run}(const void *const *inputs, void *const *outputs, void *are
 #endif
 
 #endif /* {macro}_H */
+"""
+
+
+def _permission(info: ModelInfo) -> str:
+    if info.target.isa != "amx":
+        return ""
+    return """\
+ * Linux must let the process use AMX before the model runs for the first time: see
+ * uqf_request_amx in uqf.h, arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
 """
 
 

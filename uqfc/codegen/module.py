@@ -16,7 +16,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, SSAValue
 
 from uqfc.codegen.builder import Builder, new_module
-from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.lowering import choose
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import ConstantOp
@@ -79,6 +79,8 @@ class Emitter:
         pointers = dict.fromkeys(("inputs", "outputs", "arena", "weights"), "ptr")
         self.b = Builder.function(self.llvm, isa, RUN, internal=False, **pointers)
         self.arguments = [self.load_argument(a) for a in self.block.args]
+        if isa.tiles:
+            amx.configure(self.b)
 
     def load_argument(self, argument: BlockArgument) -> Pointer:
         """The caller's pointer to an input or an output."""
@@ -94,6 +96,8 @@ class Emitter:
                 arena_bytes = op.size
             elif isinstance(op, LaunchOp):
                 self.launch(op)
+        if self.isa.tiles:
+            amx.release(self.b)
         self.b.ret()
         return Compiled(self.llvm, self.blob.bytes(), arena_bytes)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from uqfc.errors import TargetError
 from uqfc.targets.schema import ActivationDtype, Granularity, Isa, Target, WeightDtype
-from uqfc_runtime.cpu import architecture, cpu_features
+from uqfc_runtime.cpu import AMX, amx_permitted, architecture, cpu_features
 
 __all__ = [
     "ActivationDtype",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 HOST = "host"
-_HOST_PREFERENCE = ("avx512-vnni", "x86-64-v3", "x86-64")
+_HOST_PREFERENCE = ("avx512-amx", "avx512-vnni", "x86-64-v3", "x86-64")
 _MAX_TABLE_BYTES = 64 * 1024
 
 
@@ -82,12 +82,16 @@ def host_target() -> Target:
 def missing_cpu_features(target: Target) -> tuple[str, ...]:
     """What ``target`` needs and this machine lacks, in the table's order; empty if it runs here.
 
-    On another architecture the answer is the name of the architecture that is needed.
+    On another architecture the answer is the name of the architecture that is needed. Asking about
+    AMX on a CPU that has it asks the operating system for leave to use it.
     """
     if target.architecture != architecture():
         return (target.architecture,)
     present = cpu_features()
-    return tuple(feature for feature in target.cpu_features if feature not in present)
+    missing = tuple(feature for feature in target.cpu_features if feature not in present)
+    if not missing and AMX in target.cpu_features and not amx_permitted():
+        return (f"{AMX} (refused by the operating system)",)
+    return missing
 
 
 def _read_table(path: Path) -> bytes:

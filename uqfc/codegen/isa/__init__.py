@@ -1,5 +1,6 @@
 """What kernels need to know of an instruction set: an ``Isa``, one for each ``Target.isa``.
 
+``amx``      ``vnni512`` with the matrix tiles of AMX-INT8 (``isa.amx``) for large products;
 ``vnni512``  AVX-512 F/BW/VL/VNNI: 32 vector registers of 512 bits, masks, ``vpdpbusd``;
 ``avx2``     x86-64-v3: 16 registers of 256 bits, ``vpmaddwd`` / ``vpmaddubsw``;
 ``portable`` plain LLVM vectors, nothing that is not in the target's baseline (SSE2 on x86-64).
@@ -22,6 +23,7 @@ class Isa:
     """A machine to generate code for. Hashable, and part of the key of whatever is compiled."""
 
     name: str
+    """The family of vector instructions; ``amx`` has that of ``vnni512``."""
     triple: str
     cpu: str
     features: tuple[str, ...]
@@ -38,6 +40,8 @@ class Isa:
     """Masked loads and stores of every element size are cheap."""
     native_round: bool
     """``llvm.roundeven`` is one instruction rather than a library call."""
+    tiles: bool = False
+    """AMX-INT8: the network runs between ``amx.configure`` and ``amx.release``."""
 
     @property
     def panel(self) -> int:
@@ -76,6 +80,12 @@ VNNI512 = Isa(
     masked_memory=True,
     native_round=True,
 )
+AMX = replace(
+    VNNI512,
+    features=(*VNNI512.features, "+amx-tile", "+amx-int8"),
+    required=(*VNNI512.required, "amx_tile", "amx_int8"),
+    tiles=True,
+)
 AVX2 = Isa(
     name="avx2",
     triple="x86_64-unknown-linux-gnu",
@@ -100,7 +110,8 @@ PORTABLE = Isa(
     masked_memory=False,
     native_round=False,
 )
-ISAS = {isa.name: isa for isa in (VNNI512, AVX2, PORTABLE)}
+ISAS = {"amx": AMX, "vnni512": VNNI512, "avx2": AVX2, "portable": PORTABLE}
+"""By the names that targets use."""
 
 
 def isa_for(target: TargetLike) -> Isa:
@@ -116,14 +127,19 @@ def isa_for(target: TargetLike) -> Isa:
     missing = [name for name in base.required if name not in target.cpu_features]
     if missing:
         raise TargetError(
-            f"target field 'cpu_features': isa '{base.name}' also needs: {', '.join(missing)}"
+            f"target field 'cpu_features': isa '{target.isa}' also needs: {', '.join(missing)}"
         )
-    used = [name.replace("avx512_", "avx512") for name in base.required]
+    used = [_llvm_name(name) for name in base.required]
     forbidden = [f"-{name}" for name in used if f"-{name}" in target.features]
     if forbidden:
         raise TargetError(
-            f"target field 'features': isa '{base.name}' cannot do with {', '.join(forbidden)}"
+            f"target field 'features': isa '{target.isa}' cannot do with {', '.join(forbidden)}"
         )
     check_known(target.triple, target.cpu, target.features)
     features = dict.fromkeys((*(f"+{name}" for name in used), *target.features))
     return replace(base, triple=target.triple, cpu=target.cpu, features=tuple(features))
+
+
+def _llvm_name(feature: str) -> str:
+    """What LLVM calls a CPU feature of that Linux name."""
+    return feature.replace("avx512_", "avx512").replace("_", "-")
