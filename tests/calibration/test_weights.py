@@ -167,6 +167,7 @@ def test_exact_equalization_keeps_the_function_to_the_bit(reader: str, seed: int
 @pytest.mark.parametrize("reader", READERS)
 def test_equalization_makes_the_ranges_equal(reader: str) -> None:
     equal = equalize(*random_layers(reader, 0), exact=False)
+    # Scale, square root, and a product on either side: five roundings of 2**-24 are 3e-7.
     np.testing.assert_allclose(magnitudes(equal.w1), magnitudes(equal.w2, reader), rtol=1e-5)
 
 

@@ -129,6 +129,7 @@ def test_light_models_compute_their_stored_outputs(name: str, path: Path) -> Non
     wanted = load_tensor(str(stored))
     from onnx import numpy_helper
 
+    # The tolerances with which the ONNX standard's own runner compares these models.
     np.testing.assert_allclose(actual, numpy_helper.to_array(wanted), rtol=1e-3, atol=1e-7)
 
 
@@ -143,4 +144,6 @@ def test_the_pretrained_classifier_agrees_with_onnx_runtime() -> None:
     module = import_onnx(path, {"x": x.shape})
     (actual,) = Interpreter(fast_float=True).run(module, {"x": x}).values()
     (wanted,) = expected(onnx.load_model(str(path)), {"x": x})
+    # Probabilities, at most 1: 50 layers whose sums (k <= 500) are rounded in another order, each
+    # by sqrt(k) * 2**-24 = 1.3e-6 of its size as errors of both signs add, and sqrt(50) of those.
     np.testing.assert_allclose(actual, wanted, atol=1e-5)

@@ -131,6 +131,7 @@ def test_recognized_within_the_bound(fn: FnAttr, idiom: Idiom) -> None:
     op = value.owner
     assert isinstance(op, nn.UnaryOp)
     assert op.fn.data.name == fn.data.name
+    # A parameter is recovered from float32 constants with one division: 2**-23 = 1.2e-7.
     assert op.fn.data.params == pytest.approx(fn.data.params, rel=1e-6)
     assert op.x is next(o for o in result.walk() if o.name == "func.func").regions[0].block.args[0]
     before, after = evaluate(module, GRID), evaluate(result, GRID)

@@ -42,6 +42,8 @@ def test_filters(
         coordinate_transformation_mode=mode,
         exclude_outside=outside,
     )
+    # ONNX Runtime computes coordinates in float32: up to 20 * 2**-24 = 1.2e-6 of a pixel off, at
+    # slopes of a few units a pixel for each of the axes.
     check_same(model, {"x": normal(0, 1, 2, *size)}, rtol=1e-4, atol=1e-5)
 
 
@@ -111,6 +113,7 @@ def test_weights_sum_to_one_and_indices_are_inside(
     assert indices.shape == weights.shape == (length, 2 if mode == "linear" else 4)
     assert indices.min() >= 0
     assert indices.max() < size
+    # At most four float32 weights below 2, rounded by 2**-24 each: 4.8e-7.
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
     assert nearest(axis, sampling).max() < size
 
@@ -118,6 +121,7 @@ def test_weights_sum_to_one_and_indices_are_inside(
 @given(st.floats(0, 1), st.floats(-1, -0.25))
 def test_a_cubic_filter_reproduces_straight_lines_at_its_nodes(t: float, a: float) -> None:
     weights = cubic(np.array([0.0, t]), a)
+    # Cubic polynomials in float64 with coefficients below 10: some 10 * 4 * 2**-53 = 4e-15.
     np.testing.assert_allclose(weights[0], [0, 1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
 
