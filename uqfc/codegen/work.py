@@ -1,0 +1,90 @@
+"""What a launch has to do, whichever kernel does it: multiply-accumulates, and bytes to move.
+
+The one place where they are counted: the profile divides by times, the cost model by rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal, TypeAlias
+
+from xdsl.dialects.builtin import f32
+from xdsl.ir import Operation
+
+from uqfc.dialects import nn, qnn
+from uqfc.dialects.nn import ConstantOp
+from uqfc.dialects.qkernel import LaunchOp, memref_bytes
+from uqfc.dialects.tensors import element_count, element_of, i4, i16, shape_of, ui4
+
+MacKind: TypeAlias = Literal["s8", "s4", "s16", "f32"]
+"""Of the weights: as ``isa.dot.DotKind``, or float32."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one launch; every operand and the result are counted once."""
+
+    macs: int
+    """Multiply-accumulates, without those with padded rows, columns or channels."""
+    kind: MacKind | None
+    """Of the multiply-accumulates; None where there are none."""
+    constant_bytes: int
+    """Weights as they are stored (INT4: packed, after ``pack-weights``) and other constants."""
+    activation_bytes: int
+    """Operands that other launches or the caller wrote, and the result."""
+
+    @property
+    def bytes(self) -> int:
+        return self.constant_bytes + self.activation_bytes
+
+
+def work_of(launch: LaunchOp) -> Work:
+    """The work of a launch, before or after the memory plan."""
+    macs = 0
+    kinds: list[MacKind] = []
+    for op in launch.meaning:
+        reduction = REDUCTIONS.get(type(op))
+        if reduction is not None:
+            macs += element_count(shape_of(op.results[0])) * reduction(op)
+            kinds.append(mac_kind(op))
+    constants = [v for v in launch.inputs if isinstance(v.owner, ConstantOp)]
+    others = [v for v in launch.inputs if not isinstance(v.owner, ConstantOp)]
+    return Work(
+        macs,
+        kinds[0] if kinds else None,
+        sum(memref_bytes(v.type) for v in constants),
+        sum(memref_bytes(v.type) for v in (*others, *launch.into, *launch.outputs)),
+    )
+
+
+def mac_kind(op: Operation) -> MacKind:
+    """How a layer's or a product's right operand is multiplied."""
+    element = element_of(op.operands[1])
+    if element == f32:
+        return "f32"
+    if element == i16:
+        return "s16"
+    return "s4" if element in (i4, ui4) else "s8"
+
+
+def _taps(op: Any) -> int:
+    """Reduction of a layer: weights are [channels, ...taps]."""
+    return prod(shape_of(op.weight)[1:])
+
+
+def _columns(op: Any) -> int:
+    """Reduction of a product [..., M, K] x [..., K, N]."""
+    return shape_of(op.lhs)[-1]
+
+
+REDUCTIONS: dict[type[Operation], Callable[[Any], int]] = {
+    nn.Conv2dOp: _taps,
+    nn.LinearOp: _taps,
+    nn.MatmulOp: _columns,
+    qnn.QConv2dOp: _taps,
+    qnn.QLinearOp: _taps,
+    qnn.QMatmulOp: _columns,
+}
+"""Products in each element of an op's result."""
