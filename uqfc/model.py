@@ -25,6 +25,7 @@ from uqfc.errors import TargetError, UqfcError
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
 from uqfc.passes.select_bit_width import Reason, decision_of
 from uqfc.pipeline import Trace, kernel_passes, run_passes
+from uqfc.profile import Profile, profile
 from uqfc.targets import Target, missing_cpu_features
 from uqfc.version import __version__
 from uqfc_runtime import Model
@@ -70,6 +71,13 @@ class CompiledModel:
     def layers(self) -> tuple[LayerInfo, ...]:
         """Type, kernel, decision and reason of every kernel, in order."""
         return parse_info(encode_info(self.info)).layers
+
+    def profile(self, *, runs: int = 200, warmup: int = 20) -> Profile:
+        """Each kernel's time on this machine and how near it is to the limits; see ``profile``.
+
+        Raises TargetError if this machine cannot run the target's code.
+        """
+        return profile(self.kernels, self.target, self.info, self._loaded, runs=runs, warmup=warmup)
 
     def save(self, path: str | Path, *, prefix: str | None = None) -> None:
         """Write a shared object (``.so``), or an object file with its header (``.o`` and ``.h``).

@@ -1,4 +1,4 @@
-"""``uqfc bench``: latency of a binary, alone or taking turns with ONNX Runtime."""
+"""``uqfc bench``: latency of a binary, alone or taking turns with ONNX Runtime, or by layer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 import uqfc_runtime
 from uqfc.cli.console import print_json, print_table, say
-from uqfc.cli.run import Binary
+from uqfc.cli.profile import profile_model
 from uqfc.cli.targets import AsJson
+from uqfc.compiler import QuantStrategy
 from uqfc.errors import ModelError, UqfcError
 from uqfc.timing import Latency, measure, measure_parallel
 from uqfc_runtime import verification_inputs
@@ -24,7 +25,9 @@ _PEER = "onnxruntime"
 
 
 def bench(
-    binary: Binary,
+    model: Annotated[
+        Path, typer.Argument(help="A shared object of `uqfc compile`; with --profile MODEL.onnx.")
+    ],
     threads: Annotated[int, typer.Option(min=1, help="Parallel callers.")] = 1,
     against: Annotated[
         Path | None,
@@ -32,12 +35,46 @@ def bench(
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Calls that count, for each caller.")] = 200,
     warmup: Annotated[int, typer.Option(min=0, help="Calls before, that do not.")] = 20,
+    by_layer: Annotated[
+        bool, typer.Option("--profile", help="Compile MODEL.onnx and show what each kernel takes.")
+    ] = False,
+    target: Annotated[str, typer.Option(help="With --profile: see `uqfc compile`.")] = "host",
+    quant_strategy: Annotated[
+        QuantStrategy, typer.Option(help="With --profile: bit width of the weights.")
+    ] = QuantStrategy.INT8,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="With --profile: calibration data; random if not given.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="With --profile: shape of an input, NAME=1x3x224x224.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a binary's latency on generated inputs."""
+    """Measure a binary's latency on generated inputs, or where a model's time goes."""
     if against is not None and threads != 1:
         raise UqfcError("--against compares on one thread: give it without --threads")
-    model = uqfc_runtime.load(binary)
+    if not by_layer:
+        measure_binary(model, threads, against, runs, warmup, as_json)
+        return
+    if against is not None or threads != 1:
+        raise UqfcError("--profile is of one thread of uqfc: give it without --against, --threads")
+    profile_model(
+        model,
+        target=target,
+        strategy=quant_strategy,
+        calibrate=calibrate,
+        shape=shape or (),
+        runs=runs,
+        warmup=warmup,
+        as_json=as_json,
+    )
+
+
+def measure_binary(
+    path: Path, threads: int, against: Path | None, runs: int, warmup: int, as_json: bool
+) -> None:
+    """Print the latency of an artifact, of parallel callers or taking turns with a peer."""
+    model = uqfc_runtime.load(path)
     inputs = verification_inputs(model.info, _SEED)
     if threads > 1:
         latency, rate = measure_parallel(partial(model.run, inputs), threads, runs, warmup)

@@ -1,0 +1,43 @@
+"""The profiling build: the run function that reads the cycle counter before and after each launch.
+
+It is called like the ordinary one, with one more output: the counters, int64 [launches + 1]. Out of
+order execution lets a kernel begin before the last one has ended: a launch's time is exact to some
+tens of nanoseconds.
+"""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.module import POINTER_BYTES, Compiled, Emitter, main_of
+from uqfc.codegen.vector import ELEMENTS
+from uqfc.dialects.qkernel import LaunchOp
+
+COUNTER_BYTES = 8
+
+
+class ProfilingEmitter(Emitter):
+    """Emits the calls of one function with a counter before the first and after each."""
+
+    def __init__(self, function: FuncOp, input_count: int, isa: Isa) -> None:
+        super().__init__(function, input_count, isa)
+        outputs = len(self.block.args) - input_count
+        self.counters = self.b.pointer("outputs").load_pointer(outputs * POINTER_BYTES)
+        self.stamps = 0
+        self.stamp()
+
+    def stamp(self) -> None:
+        counter = self.b.intrinsic("llvm.readcyclecounter", ELEMENTS["i64"])
+        self.counters.store(counter, self.stamps * COUNTER_BYTES, align=COUNTER_BYTES)
+        self.stamps += 1
+
+    def launch(self, op: LaunchOp) -> None:
+        super().launch(op)
+        self.stamp()
+
+
+def emit_profiled(module: ModuleOp, input_count: int, isa: Isa) -> Compiled:
+    """``module.emit_module`` with counters."""
+    return ProfilingEmitter(main_of(module), input_count, isa).run()
