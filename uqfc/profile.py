@@ -160,8 +160,8 @@ def _profiling_build(kernels: ModuleOp, info: Mapping[str, Any], isa: Isa) -> Mo
     """The model with the counters as one more, last output."""
     compiled = emit_profiled(kernels, len(info["inputs"]), isa)
     outputs = list(info["outputs"])
-    counters = {"name": _counters_name(outputs), "dtype": "int64"}
-    counters["shape"] = [1 + len(info["layers"])]
+    shape = [1 + len(info["layers"])]
+    counters = {"name": _counters_name(outputs), "dtype": "int64", "shape": shape}
     changed = {**info, "outputs": [*outputs, counters], "verification": None}
     code = load(compile_object(compiled.module, isa), [RUN])
     return Model.from_function(code.address(RUN), encode_info(changed), compiled.weights, code)

@@ -132,8 +132,7 @@ def _multiply(b: Builder, kind: MacKind) -> tuple[Prepare, Add, int]:
 
 def _emit_read(module: Any, isa: Isa) -> None:
     """``read(buffer, sums, size, times)``; ``size`` is a multiple of 512."""
-    parameters = {"buffer": "ptr", "sums": "noalias", "size": "i64", "times": "i64"}
-    b = Builder.function(module, isa, "read", **parameters)
+    b = Builder.function(module, isa, "read", buffer="ptr", sums="noalias", size="i64", times="i64")
     groups = 8 if isa.name == "vnni512" else 2
     state = [b.i32(0, LANES)] * groups
     buffer = b.pointer("buffer")
