@@ -108,5 +108,5 @@ def test_results_do_not_depend_on_what_the_arena_holds(target: str, module: Modu
     (workspace,) = model._loaded._idle
     for filling in (0x00, 0x7F, 0xFF):
         workspace._arena[:] = filling
-        out = {name: np.full_like(array, 99) for name, array in expected.items()}
+        out = {name: np.full(array.shape, 99, array.dtype) for name, array in expected.items()}
         assert not differing(expected, model.run(inputs, out))
