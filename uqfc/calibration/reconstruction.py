@@ -7,6 +7,8 @@ machine and BLAS give the same result.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +17,18 @@ from uqfc.numerics import F32, F64, I32, quantize
 _DAMPING = 0.01
 """Added to the diagonal of the Gram matrix for its inverse, as a share of the mean diagonal."""
 
-_COLUMNS = 64
-"""Columns rounded before their errors are spread to the rest by one matrix product."""
+_LEAF = 16
+"""Columns rounded one by one, before their errors are spread to others by matrix products."""
+
+_CERTAIN = 1.0 - 1e-12
+"""A loss below this share of another is less however their sums are rounded."""
 
 _MOST_STEPS = 32
 """Single steps of a row after compensation: the first ones bring nearly all of the gain."""
+
+_INVERTED_AT_ONCE = 48
+"""Size of the matrices that LAPACK inverts; larger ones are made of them by matrix products."""
+
 _ROW_ELEMENTS = 1 << 16
 """Elements of the rows that are refined together: the temporaries stay in the cache."""
 
@@ -90,23 +99,36 @@ def adaptive_round(
         qmax,
     )
     low, high = qmin - problem.zero_point, qmax - problem.zero_point
-    levels = nearest - problem.zero_point
-    loss = problem.losses(levels * problem.scale - problem.w)
+    solution = problem.solution(nearest - problem.zero_point)
+    better = problem.solution(problem.compensate(low, high))
+    # Losses are compared as computed: "never worse" holds whatever the sums' rounding errors.
+    solution.replace(better, better.loss < solution.loss)
+    better = problem.refine(solution, low, high)
+    solution.replace(better, better.loss < solution.loss * _CERTAIN)
+    return (solution.levels + problem.zero_point).astype(np.int32)
 
-    def keep_better(candidate: F64) -> None:
-        # Losses are compared as computed: "never worse" holds whatever the sums' rounding errors.
-        nonlocal levels, loss
-        error = problem.losses(candidate * problem.scale - problem.w)
-        levels = np.where((error < loss)[:, None], candidate, levels)
-        loss = np.minimum(error, loss)
 
-    keep_better(problem.compensate(low, high))
-    keep_better(problem.refine(levels, low, high))
-    return (levels + problem.zero_point).astype(np.int32)
+@dataclass
+class _Solution:
+    """``levels`` are float64 ``q - zero_point`` [O, K], ``gradient`` their error times the Gram
+    matrix [O, K] and ``loss`` the quadratic form [O]."""
+
+    levels: F64
+    gradient: F64
+    loss: F64
+
+    def replace(self, other: _Solution, rows: NDArray[np.bool_]) -> None:
+        """Take the rows of ``other`` where ``rows`` is true."""
+        for mine, theirs in zip(
+            (self.levels, self.gradient, self.loss),
+            (other.levels, other.gradient, other.loss),
+            strict=True,
+        ):
+            mine[rows] = theirs[rows]
 
 
 class _Problem:
-    """Weights and Gram matrices; ``levels`` are float64 ``q - zero_point``, [O, K]."""
+    """Weights [O, K], Gram matrices [groups, K, K] and parameters that broadcast to [O, K]."""
 
     def __init__(self, w: F32 | F64, scale: F32, zero_point: I32, gram: F64) -> None:
         self.w = np.asarray(w, np.float64)
@@ -126,42 +148,67 @@ class _Problem:
         grouped = error.reshape(len(self.gram), self.group_size, -1)
         return (grouped @ self.gram).reshape(error.shape)
 
+    def solution(self, levels: F64) -> _Solution:
+        error = levels * self.scale - self.w
+        gradient = self.times_gram(error)
+        return _Solution(levels, gradient, np.einsum("ok,ok->o", gradient, error))
+
     def compensate(self, low: F64, high: F64) -> F64:
-        """Sequential rounding with compensation; levels."""
+        """Sequential rounding with compensation; levels.
+
+        Columns are rows here, [groups, K, O / groups], so that what is done to one of them walks
+        through memory. A range of columns is rounded by halves: the errors of the first half are
+        spread over the second by one matrix product.
+        """
         groups, k, _ = self.gram.shape
         order = np.argsort(-np.einsum("gkk->gk", self.gram), axis=1, kind="stable")
         sorted_gram = np.take_along_axis(self.gram, order[:, :, None], axis=1)
         factor = _inverse_factor(np.take_along_axis(sorted_gram, order[:, None, :], axis=2))
-        row_order = np.repeat(order, self.group_size, axis=0)
-        shape = (groups, self.group_size, k)
-        w, scale, low, high = (
-            np.take_along_axis(a, row_order, axis=1).reshape(shape)
-            for a in (self.w, self.scale, low, high)
-        )
-        levels = np.empty(shape)
-        for start in range(0, k, _COLUMNS):
-            stop = min(start + _COLUMNS, k)
-            errors = np.empty((groups, self.group_size, stop - start))
-            for i in range(start, stop):
-                rounded = np.clip(np.rint(w[..., i] / scale[..., i]), low[..., i], high[..., i])
-                levels[..., i] = rounded
-                error = (w[..., i] - rounded * scale[..., i]) / factor[:, None, i, i]
-                w[..., i:stop] -= error[..., None] * factor[:, None, i, i:stop]
-                errors[..., i - start] = error
-            w[..., stop:] -= errors @ factor[:, start:stop, stop:]
-        result = np.empty_like(self.w)
-        np.put_along_axis(result, row_order, levels.reshape(self.w.shape), axis=1)
-        return result
 
-    def refine(self, levels: F64, low: F64, high: F64) -> F64:
+        def columns(rows: F64) -> F64:
+            grouped = rows.reshape(groups, self.group_size, -1).transpose(0, 2, 1)
+            return (
+                grouped
+                if grouped.shape[1] == 1
+                else np.take_along_axis(grouped, order[:, :, None], axis=1)
+            )
+
+        w, scale, low, high = (columns(a) for a in (np.array(self.w), self.scale, low, high))
+        scale, low, high = (np.broadcast_to(a, w.shape) for a in (scale, low, high))
+        levels, errors = np.empty(w.shape), np.empty(w.shape)
+
+        def round_one(i: int, stop: int) -> None:
+            np.rint(w[:, i] / scale[:, i], out=levels[:, i])
+            np.maximum(levels[:, i], low[:, i], out=levels[:, i])
+            np.minimum(levels[:, i], high[:, i], out=levels[:, i])
+            np.divide(w[:, i] - levels[:, i] * scale[:, i], factor[:, i, i, None], out=errors[:, i])
+            w[:, i + 1 : stop] -= factor[:, i, i + 1 : stop, None] * errors[:, i, None]
+
+        def round_range(start: int, stop: int) -> None:
+            if stop - start <= _LEAF:
+                for i in range(start, stop):
+                    round_one(i, stop)
+                return
+            middle = (start + stop) // 2
+            round_range(start, middle)
+            spread = factor[:, start:middle, middle:stop].transpose(0, 2, 1)
+            w[:, middle:stop] -= spread @ errors[:, start:middle]
+            round_range(middle, stop)
+
+        round_range(0, k)
+        result = np.empty_like(levels)
+        np.put_along_axis(result, order[:, :, None], levels, axis=1)
+        return np.ascontiguousarray(result.transpose(0, 2, 1)).reshape(self.w.shape)
+
+    def refine(self, start: _Solution, low: F64, high: F64) -> _Solution:
         """Greedy steps of ±1, each of which lowers the loss of its row."""
-        levels = levels.copy()
-        gradient = self.times_gram(levels * self.scale - self.w)
+        levels, gradient = start.levels.copy(), start.gradient.copy()
         size = max(1, _ROW_ELEMENTS // max(levels.shape[1], 1))
-        for start in range(0, len(levels), size):
-            rows = np.arange(start, min(start + size, len(levels)))
+        for first in range(0, len(levels), size):
+            rows = np.arange(first, min(first + size, len(levels)))
             self._refine_rows(rows, levels, gradient, low, high)
-        return levels
+        error = levels * self.scale - self.w
+        return _Solution(levels, gradient, np.einsum("ok,ok->o", gradient, error))
 
     def _refine_rows(
         self, rows: NDArray[np.intp], levels: F64, gradient: F64, low: F64, high: F64
@@ -176,34 +223,42 @@ class _Problem:
         for _ in range(_MOST_STEPS):
             if not rows.size:
                 return
-            direction = np.where(g > 0, -1.0, 1.0)
-            change = curvature - 2 * scale * np.abs(g)
-            stepped = n + direction
-            change[(stepped < low) | (stepped > high)] = np.inf
-            best = np.argmin(change, axis=1)
             each = np.arange(rows.size)
+            # A step against the gradient changes the loss by curvature - 2 * scale * |gradient|.
+            falling = g > 0
+            stuck = np.where(falling, n <= low, n >= high)
+            change = np.abs(g)
+            change *= -2 * scale
+            change += curvature
+            change[stuck] = np.inf
+            best = np.argmin(change, axis=1)
             moving = change[each, best] < -enough
-            levels[rows[~moving]] = n[~moving]
             if not moving.all():
+                done = rows[~moving]
+                levels[done], gradient[done] = n[~moving], g[~moving]
                 rows, group, best, enough = (
                     rows[moving],
                     group[moving],
                     best[moving],
                     enough[moving],
                 )
-                n, g, direction = n[moving], g[moving], direction[moving]
+                n, g, falling = n[moving], g[moving], falling[moving]
                 scale, curvature = scale[moving], curvature[moving]
                 low, high = low[moving], high[moving]
                 each = each[: rows.size]
-            step = direction[each, best]
+            step = np.where(falling[each, best], -1.0, 1.0)
             n[each, best] += step
-            g += (step * scale[each, best])[:, None] * self.gram[group, best]
-        levels[rows] = n
+            moved = step * np.broadcast_to(scale, n.shape)[each, best]
+            g += moved[:, None] * self.gram[group, best]
+        levels[rows], gradient[rows] = n, g
 
 
 def _to_rows(parameter: F32 | I32, shape: tuple[int, ...]) -> F64:
+    """[O, 1] for one number or one per output channel, else [O, K]."""
     p = np.asarray(parameter, np.float64)
-    return np.broadcast_to(p[:, None] if p.ndim == 1 else p, shape)
+    if p.ndim == 2:
+        return np.broadcast_to(p, shape)
+    return np.broadcast_to(p.reshape(-1, 1), (shape[0], 1))
 
 
 def _inverse_factor(gram: F64) -> F64:
@@ -216,6 +271,20 @@ def _inverse_factor(gram: F64) -> F64:
         try:
             # Reversed, the lower factor becomes R with H = R R^T, R upper triangular: U = R^-1.
             lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
-            return np.linalg.inv(lower[:, ::-1, ::-1]).astype(np.float64)
+            return _inverse_triangular(np.ascontiguousarray(lower[:, ::-1, ::-1], np.float64))
         except np.linalg.LinAlgError:
             damping = damping * 10
+
+
+def _inverse_triangular(upper: F64) -> F64:
+    """Of upper triangular matrices [groups, K, K], by halves: a third of the work of ``inv``."""
+    k = upper.shape[-1]
+    if k <= _INVERTED_AT_ONCE:
+        return np.linalg.inv(upper).astype(np.float64)
+    middle = k // 2
+    first = _inverse_triangular(upper[:, :middle, :middle])
+    last = _inverse_triangular(upper[:, middle:, middle:])
+    result = np.zeros_like(upper)
+    result[:, :middle, :middle], result[:, middle:, middle:] = first, last
+    result[:, :middle, middle:] = -(first @ upper[:, :middle, middle:] @ last)
+    return result

@@ -19,6 +19,9 @@ from uqfc.numerics import F32, F64, I32, dequantize, quantize
 _BLOCK = 1 << 16
 """Elements searched at a time: the temporaries stay in the cache."""
 
+_CHECKED = 4
+"""Candidates between checks for rows that shorter ranges cannot improve."""
+
 _RATIOS = tuple(float(r) for r in np.linspace(1.0, 0.3, 36))
 """Candidate shares of the full range; 2 per cent of it apart."""
 
@@ -96,24 +99,52 @@ def _least_error_ranges(
 ) -> tuple[F64, F64]:
     """Per row of [C, n]: first both ends are shrunk alike; if asymmetric, then each on its own."""
     step = max(1, _BLOCK // max(rows.shape[1], 1))
-    best_low, best_high = low.astype(np.float64), high.astype(np.float64)
+    ranges = np.stack([low, high]).astype(np.float64)
+    sides = [(True, True)] if symmetric else [(True, True), (False, True), (True, False)]
     for start in range(0, len(rows), step):
-        block = slice(start, start + step)
-        x = rows[block]
-        lo, hi = best_low[block], best_high[block]  # views: improved in place
+        x, ends = rows[start : start + step], ranges[:, start : start + step]
         least = np.full(len(x), np.inf)
-        sides = [(True, True)] if symmetric else [(True, True), (False, True), (True, False)]
-        for move_low, move_high in sides:
-            from_low, from_high = lo.copy(), hi.copy()
-            for ratio in _RATIOS:
-                new_low = from_low * ratio if move_low else from_low
-                new_high = from_high * ratio if move_high else from_high
-                parameters = affine_parameters(new_low, new_high, qmin, qmax, symmetric=symmetric)
-                error = _squared_errors(x, *parameters, qmin, qmax)
-                better = error < least
-                least[better] = error[better]
-                lo[better], hi[better] = new_low[better], new_high[better]
-    return best_low, best_high
+        for side in sides:
+            _shrink(x, ends, least, side, (qmin, qmax, symmetric))
+    return ranges[0], ranges[1]
+
+
+def _shrink(
+    x: F32, ends: F64, least: F64, side: tuple[bool, bool], kind: tuple[int, int, bool]
+) -> None:
+    """Improve ``ends`` [2, C] and their error ``least`` [C] in place by shrinking some ends.
+
+    A shorter range clips more. A row whose error from clipping alone is above the least, even if
+    the range is two steps longer at either end, is dropped: the grid is never that far from it.
+    """
+    qmin, qmax, symmetric = kind
+    ratios = np.array(_RATIOS)[:, None]
+    lows, highs = (
+        end * (ratios if moves else np.ones_like(ratios))
+        for end, moves in zip(ends, side, strict=True)
+    )
+    scales, zero_points = affine_parameters(lows, highs, qmin, qmax, symmetric=symmetric)
+    rows = np.arange(len(x))
+    for i in range(len(ratios)):
+        scale, zero_point = scales[i, rows], zero_points[i, rows]
+        error = _squared_errors(x, scale, zero_point, qmin, qmax)
+        better = error < least[rows]
+        found = rows[better]
+        least[found] = error[better]
+        ends[0, found], ends[1, found] = lows[i, found], highs[i, found]
+        if i % _CHECKED == _CHECKED - 1:
+            step = scale.astype(np.float64)
+            bottom, top = (qmin - 2 - zero_point) * step, (qmax + 2 - zero_point) * step
+            hopeful = _clipping_errors(x, bottom, top) <= least[rows]
+            x, rows = x[hopeful], rows[hopeful]
+
+
+def _clipping_errors(x: F32, low: F64, high: F64) -> F64:
+    """Sum over each row of the squared distance from its range."""
+    nearest = np.maximum(x, low[:, None])
+    np.minimum(nearest, high[:, None], out=nearest)
+    nearest -= x
+    return np.square(nearest, out=nearest).sum(axis=1)
 
 
 def _squared_errors(x: F32, scale: F32, zero_point: I32, qmin: int, qmax: int) -> F64:
@@ -121,7 +152,8 @@ def _squared_errors(x: F32, scale: F32, zero_point: I32, qmin: int, qmax: int) -
     column = scale[:, None]
     below, above = (qmin - zero_point)[:, None], (qmax - zero_point)[:, None]
     u = x / column
-    np.clip(u, below.astype(np.float32), above.astype(np.float32), out=u)
+    np.maximum(u, below.astype(np.float32), out=u)
+    np.minimum(u, above.astype(np.float32), out=u)
     np.rint(u, out=u)
     u *= column
     difference = np.subtract(u, x, dtype=np.float64)
