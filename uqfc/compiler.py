@@ -24,6 +24,7 @@ from uqfc.passes.fold_calibration import FoldCalibrationPass
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import LayerStatistics, QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SelectBitWidthPass, decision_of
+from uqfc.passes.support.verifying import Verifier
 from uqfc.pipeline import Trace, graph_passes, integer_passes, run_passes
 from uqfc.targets import load_target
 
@@ -93,8 +94,8 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     method = one_of(CalibrationMethod, calibration_method, "calibration_method")
     table = load_target(target)
     name = model_name(model)
-    module = import_onnx(model, shapes=shapes)
-    run_passes(module, graph_passes(pass_pipeline), trace)
+    module, verifier = import_onnx(model, shapes=shapes), Verifier()
+    run_passes(module, graph_passes(pass_pipeline), trace, verifier)
     name_layers(module)
     if strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
         request = Quantization(
@@ -105,8 +106,8 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
             calibration_samples,
             weight_quant or {},
         )
-        quantize(module, request, progress, trace)
-    run_passes(module, integer_passes(), trace)
+        quantize(module, request, progress, trace, verifier)
+    run_passes(module, integer_passes(), trace, verifier)
     if strict:
         check_no_fallback(module, str(target))
     return build(module, table, str(target), name, strategy, trace)
@@ -134,10 +135,14 @@ def is_quantized(module: ModuleOp) -> bool:
 
 
 def quantize(
-    module: ModuleOp, request: Quantization, progress: Progress | None, trace: Trace | None
+    module: ModuleOp,
+    request: Quantization,
+    progress: Progress | None,
+    trace: Trace | None,
+    verifier: Verifier,
 ) -> None:
     """Place quantize points, calibrate them, choose bit widths and quantize the weights."""
-    run_passes(module, [EqualizeLayersPass(), InsertObserversPass()], trace)
+    run_passes(module, [EqualizeLayersPass(), InsertObserversPass()], trace, verifier)
     if request.data is None:
         raise CalibrationError(
             f"quantization to {request.strategy} needs calibration data: an .npz or .npy file, "
@@ -163,6 +168,7 @@ def quantize(
             request.weights(statistics),
         ],
         trace,
+        verifier,
     )
 
 

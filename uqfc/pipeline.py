@@ -17,6 +17,7 @@ from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 from uqfc.passes.form_kernels import FormKernelsPass
 from uqfc.passes.plan_memory import PlanMemoryPass
+from uqfc.passes.support.verifying import Verifier
 from uqfc.passes.transpose_before_quantize import TransposeBeforeQuantizePass
 
 GRAPH_PASSES = (
@@ -38,13 +39,22 @@ Trace = Callable[[str, ModuleOp], None]
 """Called with a pass's name and the module after it."""
 
 
-def run_passes(module: ModuleOp, passes: Iterable[ModulePass], trace: Trace | None = None) -> None:
-    """Apply the passes in order, verifying after each; a VerifyException notes the pass."""
+def run_passes(
+    module: ModuleOp,
+    passes: Iterable[ModulePass],
+    trace: Trace | None = None,
+    verifier: Verifier | None = None,
+) -> None:
+    """Apply the passes in order, verifying after each; a VerifyException notes the pass.
+
+    A ``verifier`` that has seen the module before has less to do.
+    """
     context = Context()
+    verifier = verifier or Verifier()
     for each in passes:
         each.apply(context, module)
         try:
-            module.verify()
+            verifier.verify(module)
         except VerifyException as error:
             error.add_note(f"after the pass '{each.name}'")
             raise

@@ -162,8 +162,8 @@ class _Problem:
         """
         groups, k, _ = self.gram.shape
         order = np.argsort(-np.einsum("gkk->gk", self.gram), axis=1, kind="stable")
-        sorted_gram = np.take_along_axis(self.gram, order[:, :, None], axis=1)
-        factor = _inverse_factor(np.take_along_axis(sorted_gram, order[:, None, :], axis=2))
+        group = np.arange(groups)[:, None, None]
+        factor = _inverse_factor(self.gram[group, order[:, :, None], order[:, None, :]])
 
         def columns(rows: F64) -> F64:
             grouped = rows.reshape(groups, self.group_size, -1).transpose(0, 2, 1)
@@ -263,11 +263,12 @@ def _to_rows(parameter: F32 | I32, shape: tuple[int, ...]) -> F64:
 
 def _inverse_factor(gram: F64) -> F64:
     """Upper triangular ``U`` with ``U^T U`` the inverse of the damped ``gram``; [groups, K, K]."""
-    k = gram.shape[-1]
-    mean = np.einsum("gkk->g", gram) / max(k, 1)
+    damped = gram.copy()
+    diagonal = np.einsum("gkk->gk", damped)
+    mean = diagonal.mean(axis=1) if diagonal.size else np.zeros(len(gram))
     damping = _DAMPING * np.where(mean > 0, mean, 1.0)
     while True:
-        damped = gram + damping[:, None, None] * np.eye(k)
+        np.add(np.einsum("gkk->gk", gram), damping[:, None], out=diagonal)
         try:
             # Reversed, the lower factor becomes R with H = R R^T, R upper triangular: U = R^-1.
             lower = np.linalg.cholesky(damped[:, ::-1, ::-1])

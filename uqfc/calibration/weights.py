@@ -22,6 +22,9 @@ _BLOCK = 1 << 16
 _CHECKED = 4
 """Candidates between checks for rows that shorter ranges cannot improve."""
 
+_SPARE = 0.51
+"""Steps by which a grid may reach beyond its range, as its zero point is rounded."""
+
 _RATIOS = tuple(float(r) for r in np.linspace(1.0, 0.3, 36))
 """Candidate shares of the full range; 2 per cent of it apart."""
 
@@ -114,8 +117,8 @@ def _shrink(
 ) -> None:
     """Improve ``ends`` [2, C] and their error ``least`` [C] in place by shrinking some ends.
 
-    A shorter range clips more. A row whose error from clipping alone is above the least, even if
-    the range is two steps longer at either end, is dropped: the grid is never that far from it.
+    A shorter range clips more. A row whose error from clipping alone is above the least is
+    dropped, where the ends of the range are taken to be as far out as its grid may have them.
     """
     qmin, qmax, symmetric = kind
     ratios = np.array(_RATIOS)[:, None]
@@ -134,9 +137,12 @@ def _shrink(
         ends[0, found], ends[1, found] = lows[i, found], highs[i, found]
         if i % _CHECKED == _CHECKED - 1:
             step = scale.astype(np.float64)
-            bottom, top = (qmin - 2 - zero_point) * step, (qmax + 2 - zero_point) * step
+            bottom = np.minimum(lows[i, rows], (qmin - zero_point) * step) - _SPARE * step
+            top = np.maximum(highs[i, rows], (qmax - zero_point) * step) + _SPARE * step
             hopeful = _clipping_errors(x, bottom, top) <= least[rows]
             x, rows = x[hopeful], rows[hopeful]
+            if not rows.size:
+                return
 
 
 def _clipping_errors(x: F32, low: F64, high: F64) -> F64:
