@@ -19,7 +19,7 @@ from uqfc.model import CompiledModel, build
 from uqfc.pipeline import integer_passes, kernel_passes, run_passes
 from uqfc.targets import load_target, missing_cpu_features
 
-TARGETS = ("avx512-amx", "avx512-vnni", "x86-64-v3", "x86-64")
+TARGETS = ("avx512-amx", "avx512-vnni", "avx-vnni", "x86-64-v3", "x86-64")
 on_every_target = pytest.mark.parametrize("target", TARGETS)
 
 

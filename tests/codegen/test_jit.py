@@ -30,7 +30,7 @@ def test_objects_are_reproducible(isa: Isa) -> None:
 
 
 def test_targets_have_an_isa() -> None:
-    for name in ("x86-64", "x86-64-v3", "avx512-vnni", "avx512-amx"):
+    for name in ("x86-64", "x86-64-v3", "avx-vnni", "avx512-vnni", "avx512-amx"):
         target = load_target(name)
         isa = isa_for(target)
         assert (isa.cpu, isa.triple) == (target.cpu, target.triple)

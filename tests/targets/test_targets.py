@@ -62,7 +62,7 @@ def test_users_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("replace", "by", "expected"),
     [
-        ('isa = "portable"', 'isa = "neon"', ["isa", "'vnni512', 'avx2' or 'portable'", "neon"]),
+        ('isa = "portable"', 'isa = "neon"', ["isa", "'avxvnni', 'avx2' or 'portable'", "neon"]),
         ('isa = "portable"', 'isa = "avx2"', ["avx2", "x86_64 triple", "portable"]),
         ('["int8"]', '["int3"]', ["weight_dtypes.0", "'int8', 'int4' or 'float32'", "int3"]),
         ('["int8"]', "[]", ["weight_dtypes", "at least 1"]),
@@ -122,6 +122,7 @@ def test_any_text_is_a_target_or_a_target_error(text: str) -> None:
 AVX2 = set(load_target("x86-64-v3").cpu_features)
 VNNI = set(load_target("avx512-vnni").cpu_features)
 AMX = set(load_target("avx512-amx").cpu_features)
+AVX_VNNI = set(load_target("avx-vnni").cpu_features)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ AMX = set(load_target("avx512-amx").cpu_features)
         (AMX | {"sse2"}, "avx512-amx"),
         (VNNI | {"sse2", "amx_int8"}, "avx512-vnni"),
         (VNNI - {"avx512_vnni"}, "x86-64-v3"),
+        (AVX_VNNI, "avx-vnni"),
         (AVX2, "x86-64-v3"),
         (AVX2 - {"fma"}, "x86-64"),
         (set[str](), "x86-64"),

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 HOST = "host"
-_HOST_PREFERENCE = ("avx512-amx", "avx512-vnni", "x86-64-v3", "x86-64")
+_HOST_PREFERENCE = ("avx512-amx", "avx512-vnni", "avx-vnni", "x86-64-v3", "x86-64")
 _MAX_TABLE_BYTES = 64 * 1024
 
 

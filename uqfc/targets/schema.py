@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
-Isa: TypeAlias = Literal["amx", "vnni512", "avx2", "portable"]
+Isa: TypeAlias = Literal["amx", "vnni512", "avxvnni", "avx2", "portable"]
 """The family of kernels that codegen emits; ``portable`` is plain LLVM vectors."""
 
 WeightDtype: TypeAlias = Literal["int8", "int4", "float32"]

@@ -2,6 +2,7 @@
 
 ``amx``      ``vnni512`` with the matrix tiles of AMX-INT8 (``isa.amx``) for large products;
 ``vnni512``  AVX-512 F/BW/VL/VNNI: 32 vector registers of 512 bits, masks, ``vpdpbusd``;
+``avxvnni``  ``avx2`` with ``vpdpbusd`` on its registers;
 ``avx2``     x86-64-v3: 16 registers of 256 bits, ``vpmaddwd`` / ``vpmaddubsw``;
 ``portable`` plain LLVM vectors, nothing that is not in the target's baseline (SSE2 on x86-64).
 """
@@ -23,7 +24,7 @@ class Isa:
     """A machine to generate code for. Hashable, and part of the key of whatever is compiled."""
 
     name: str
-    """The family of vector instructions; ``amx`` has that of ``vnni512``."""
+    """The family of vector instructions: ``amx`` is of ``vnni512``, ``avxvnni`` of ``avx2``."""
     triple: str
     cpu: str
     features: tuple[str, ...]
@@ -40,6 +41,8 @@ class Isa:
     """Masked loads and stores of every element size are cheap."""
     native_round: bool
     """``llvm.roundeven`` is one instruction rather than a library call."""
+    avx_vnni: bool = False
+    """``avx2`` has AVX-VNNI."""
     tiles: bool = False
     """AMX-INT8: the network runs between ``amx.configure`` and ``amx.release``."""
 
@@ -98,6 +101,14 @@ AVX2 = Isa(
     masked_memory=False,
     native_round=True,
 )
+AVX_VNNI = replace(
+    AVX2,
+    features=("+avxvnni",),
+    required=(*AVX2.required, "avx_vnni"),
+    tile_rows=6,
+    accumulators=4,
+    avx_vnni=True,
+)
 PORTABLE = Isa(
     name="portable",
     triple="x86_64-unknown-linux-gnu",
@@ -110,7 +121,13 @@ PORTABLE = Isa(
     masked_memory=False,
     native_round=False,
 )
-ISAS = {"amx": AMX, "vnni512": VNNI512, "avx2": AVX2, "portable": PORTABLE}
+ISAS = {
+    "amx": AMX,
+    "vnni512": VNNI512,
+    "avxvnni": AVX_VNNI,
+    "avx2": AVX2,
+    "portable": PORTABLE,
+}
 """By the names that targets use."""
 
 
@@ -142,4 +159,6 @@ def isa_for(target: TargetLike) -> Isa:
 
 def _llvm_name(feature: str) -> str:
     """What LLVM calls a CPU feature of that Linux name."""
-    return feature.replace("avx512_", "avx512").replace("_", "-")
+    if feature.startswith("avx"):
+        return feature.replace("_", "")
+    return feature.replace("_", "-")

@@ -5,7 +5,8 @@ and one word (``s8``: four int8) or two (``s16``: int16 pairs ``(0, 2)`` and ``(
 weights of a lane. The kinds are
 
 ``s8``   any int8 weight;
-``s4``   int8 weights with |w| <= 15, for which ``vpmaddubsw`` cannot saturate;
+``s4``   int8 weights with |w| <= 15, for which ``vpmaddubsw`` cannot saturate, and neither can
+         the sum of four of them;
 ``s16``  int16 weights.
 
 All are exact in int32 as long as the total is.
@@ -13,13 +14,14 @@ All are exact in int32 as long as the total is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal, TypeAlias
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.vector import LANES, Value, llvm_type
+from uqfc.codegen.vector import BYTES, LANES, Value, llvm_type
 
 DotKind: TypeAlias = Literal["s8", "s4", "s16"]
 Operand: TypeAlias = tuple[Value, ...]
@@ -39,6 +41,9 @@ class Dot:
     """From ``words`` words [16]."""
     add: Callable[[Value, Operand, Operand], Value]
     """``accumulator + dot(activation, weight)``."""
+    add_many: Callable[[Value, Sequence[Operand], Sequence[Operand]], Value] | None = None
+    """``accumulator`` plus at most ``together`` dot products, if that is cheaper than ``add``."""
+    together: int = 1
     splat_first: bool = True
     """A broadcast load is cheaper than preparing a scalar and moving it to all lanes."""
 
@@ -48,10 +53,23 @@ class Dot:
             return self.activation(scalar.splat(LANES))
         return tuple(value.splat(LANES) for value in self.activation(scalar))
 
+    def sum(
+        self, accumulator: Value, activations: Sequence[Operand], weights: Sequence[Operand]
+    ) -> Value:
+        """``accumulator`` plus the dot products of all pairs, ``together`` of them at a time."""
+        for first in range(0, len(activations), self.together):
+            chosen = slice(first, first + self.together)
+            a, w = activations[chosen], weights[chosen]
+            if self.add_many:
+                accumulator = self.add_many(accumulator, a, w)
+            else:
+                accumulator = self.add(accumulator, a[0], w[0])
+        return accumulator
+
 
 def dot_for(isa: Isa, kind: DotKind) -> Dot:
     """The fastest exact dot product of that kind."""
-    return _DOTS[isa.name][kind]
+    return _DOTS["avxvnni" if isa.avx_vnni else isa.name][kind]
 
 
 def _same(word: Value) -> Operand:
@@ -118,16 +136,50 @@ def _add_pmaddwd(accumulator: Value, a: Operand, w: Operand) -> Value:
 
 
 def _add_pmaddubsw(accumulator: Value, a: Operand, w: Operand) -> Value:
-    """``vpmaddubsw`` sums pairs in int16: 2 * 255 * 15 = 7650 fits."""
+    return _add_pmaddubsws(accumulator, [a], [w])
+
+
+SUMS_OF_PAIRS = 4
+"""Results of ``vpmaddubsw`` that int16 holds the sum of: 4 * 2 * 255 * 15 = 30600."""
+
+
+def _add_pmaddubsws(accumulator: Value, a: Sequence[Operand], w: Sequence[Operand]) -> Value:
+    """At most ``SUMS_OF_PAIRS`` groups of four, summed in int16 before they are widened."""
     b = accumulator.b
     ones = b.constant("i16", 1, 16)
     halves: list[Value] = []
     for half in (0, 1):
-        x = _halves(a[0])[half].bitcast("i8", 32)
-        y = _halves(w[0])[half].bitcast("i8", 32)
-        pairs = b.intrinsic("llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 16), x, y)
-        halves.append(_halves(accumulator)[half] + _pmaddwd(b, pairs, ones))
+        pairs: list[Value] = []
+        for x, y in zip(a, w, strict=True):
+            operands = (_halves(v[0])[half].bitcast("i8", 32) for v in (x, y))
+            pairs.append(b.intrinsic("llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 16), *operands))
+        total = reduce(Value.__add__, pairs)
+        halves.append(_halves(accumulator)[half] + _pmaddwd(b, total, ones))
     return halves[0].shuffle(range(LANES), halves[1])
+
+
+# --- AVX-VNNI ----------------------------------------------------------------------------------
+
+
+def _vpdpbusd_256(accumulator: Value, a: Operand, w: Operand) -> Value:
+    return _add_halves("llvm.x86.avx512.vpdpbusd.256", accumulator, a[0], w[0], "i8")
+
+
+def _vpdpwssd_256(accumulator: Value, a: Operand, w: Operand) -> Value:
+    for x, y in zip(a, w, strict=True):
+        accumulator = _add_halves("llvm.x86.avx512.vpdpwssd.256", accumulator, x, y, "i16")
+    return accumulator
+
+
+def _add_halves(name: str, accumulator: Value, x: Value, y: Value, element: str) -> Value:
+    """An instruction that multiplies and accumulates 8 lanes, on 16."""
+    b = accumulator.b
+    parts: list[Value] = []
+    for half in (0, 1):
+        operands = (_halves(v)[half].bitcast(element, 32 // BYTES[element]) for v in (x, y))
+        total = _halves(accumulator)[half]
+        parts.append(b.intrinsic(name, llvm_type("i32", 8), total, *operands))
+    return parts[0].shuffle(range(LANES), parts[1])
 
 
 # --- anything: LLVM recognises this as ``pmaddwd`` where there is one ----------------------------
@@ -147,6 +199,7 @@ def _add_products(accumulator: Value, a: Operand, w: Operand) -> Value:
 
 
 _VNNI = Dot(1, _same, _identity, _vpdpbusd)
+_AVX_VNNI = Dot(1, _same, _identity, _vpdpbusd_256)
 _PORTABLE = Dot(1, _even_odd_unsigned, _even_odd_signed, _add_products, splat_first=False)
 _DOTS: dict[str, dict[DotKind, Dot]] = {
     "vnni512": {
@@ -154,9 +207,14 @@ _DOTS: dict[str, dict[DotKind, Dot]] = {
         "s4": _VNNI,
         "s16": Dot(2, _even_odd_unsigned, _identity, _vpdpwssd),
     },
+    "avxvnni": {
+        "s8": _AVX_VNNI,
+        "s4": _AVX_VNNI,
+        "s16": Dot(2, _even_odd_unsigned, _identity, _vpdpwssd_256),
+    },
     "avx2": {
         "s8": Dot(1, _even_odd_unsigned, _even_odd_signed, _add_pmaddwd),
-        "s4": Dot(1, _same, _identity, _add_pmaddubsw),
+        "s4": Dot(1, _same, _identity, _add_pmaddubsw, _add_pmaddubsws, SUMS_OF_PAIRS),
         "s16": Dot(2, _even_odd_unsigned, _identity, _add_pmaddwd),
     },
     "portable": {
