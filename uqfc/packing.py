@@ -6,7 +6,9 @@ a time and take four consecutive ``k`` of one channel as one 32-bit word:
 - output channels are cut into panels of ``panel`` channels (32 or 16); what is left at the end is
   a panel of the smallest multiple of 16 channels that holds it, so ``n`` is padded to
   ``padded_n``, a multiple of 16;
-- ``k`` is padded to ``padded_k``, a multiple of 4 (8 for ``u4``) with values that add nothing;
+- ``k`` is ``segments`` runs of the same length (the kernel rows of a convolution), each padded to a
+  multiple of 4, and then padded to ``padded_k``, a multiple of 4 (8 for ``u4``), with values that
+  add nothing;
 - a panel of ``c`` channels is stored, panels one after the other, as
 
   ``s8``   int8 ``[padded_k / 4][c][4]``;
@@ -59,6 +61,12 @@ class PanelLayout:
     storage: Storage
     panel: int
     groups: int = 1
+    segments: int = 1
+
+    @property
+    def segment_k(self) -> int:
+        """Length of a segment without its padding."""
+        return self.k // self.segments
 
     @property
     def padded_n(self) -> int:
@@ -67,7 +75,8 @@ class PanelLayout:
 
     @property
     def padded_k(self) -> int:
-        return round_up(self.k, 8 if self.storage == "u4" else 4)
+        words = self.segments * round_up(self.segment_k, 4)
+        return round_up(words, 8 if self.storage == "u4" else 4)
 
     @property
     def panels_bytes(self) -> int:
@@ -117,7 +126,7 @@ class PanelLayout:
         self._check(weights, zeros)
         full_zeros = self.pad(zeros).reshape(self.groups, self.padded_n)
         full = np.repeat(full_zeros[:, :, None], self.padded_k, axis=2)
-        full[:, : self.n, : self.k] = weights.reshape(self.groups, self.n, self.k)
+        self._real(full)[...] = weights.reshape(self.groups, self.n, self.segments, -1)
         packed = np.zeros((self.groups, self.group_bytes), np.uint8)
         for group in range(self.groups):
             panels = [self._pack_panel(full[group, i : i + c]) for i, c in self.panels()]
@@ -144,7 +153,13 @@ class PanelLayout:
                 weights[group, first : first + channels] = self._unpack_panel(panel, channels)
             if self.storage == "u4":
                 zeros[group] = data[self._zero_points]
-        return weights[:, : self.n, : self.k].reshape(-1, self.k), zeros[:, : self.n].ravel()
+        return self._real(weights).reshape(-1, self.k), zeros[:, : self.n].ravel()
+
+    def _real(self, padded: I32) -> I32:
+        """The view [groups, n, segments, segment_k] of [groups, padded_n, padded_k]."""
+        stored = self.segments * round_up(self.segment_k, 4)
+        words = padded[:, : self.n, :stored]
+        return words.reshape(*words.shape[:2], self.segments, -1)[..., : self.segment_k]
 
     def _check(self, weights: I32, zero_points: I32) -> None:
         channels = self.groups * self.n

@@ -36,8 +36,10 @@ DTYPES: dict[str, Any] = {"u8": np.uint8, "f32": np.float32, "i32": np.int32}
 HARD_SWISH = Activation("hard_swish")
 EPILOGUES = [
     Epilogue("u8"),
+    Epilogue("u8", bounded=True),
     Epilogue("u8", residual=True),
     Epilogue("u8", HARD_SWISH),
+    Epilogue("u8", HARD_SWISH, bounded=True),
     Epilogue("u8", HARD_SWISH, residual=True),
     Epilogue("u8", Activation("hard_sigmoid", (0.2, 0.5))),
     Epilogue("u8", Activation("leaky_relu", (0.1,))),
@@ -132,7 +134,7 @@ def definition(
         return acc
     scalars = problem.scalars
     low, high = round(scalars.low), round(scalars.high)
-    if epilogue == Epilogue("u8"):
+    if epilogue.output == "u8" and not (epilogue.residual or epilogue.activation):
         qmin, qmax = low + scalars.zero_point, high + scalars.zero_point
         return numerics.requantize(acc, problem.multiplier, scalars.zero_point, qmin, qmax)
     v = acc.astype(np.float32) * problem.multiplier

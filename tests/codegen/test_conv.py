@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,9 +22,17 @@ from tests.codegen.harness import (
     run_kernel,
 )
 from uqfc.codegen.builder import Builder, new_module
-from uqfc.codegen.isa import AVX2, VNNI512, Isa
-from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars, conv_spec
-from uqfc.codegen.kernels.conv import strip_rows
+from uqfc.codegen.isa import AVX2, PORTABLE, VNNI512, Isa
+from uqfc.codegen.kernels import (
+    ConvDims,
+    ConvSpec,
+    Epilogue,
+    GemmSpec,
+    Operands,
+    Scalars,
+    conv_spec,
+    gemm_spec,
+)
 from uqfc.packing import Storage
 
 CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 8, 16, 17, 31, 33])
@@ -46,9 +56,16 @@ def check(isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: 
     x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
     out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
     residual = rng.integers(0, 256, out_shape, np.uint8)
-    spec = conv_spec(isa, dims, storage, epilogue)
+    is_product = dims.is_product
+    spec: ConvSpec | GemmSpec = (
+        gemm_spec(isa, dims.pixels, storage, epilogue)
+        if is_product
+        else conv_spec(isa, dims, storage, epilogue)
+    )
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
-    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
+    sizes = dims.product if is_product else dims
+    problem_2d = replace(problem, weights=problem.weights.reshape(dims.out_channels, -1))
+    out = run_kernel(spec, sizes, isa, x, problem_2d, residual, epilogue, in_place=in_place)
     sums = convolution_sums(x, problem, dims)
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
 
@@ -82,23 +99,17 @@ def test_shapes_that_take_another_path(isa: Isa, dims: ConvDims) -> None:
 
 def test_kernel_names() -> None:
     stem = ConvDims(1, 224, 224, 3, 112, 112, 16, (3, 3), (2, 2), (1, 1), (1, 1))
-    name = "u8_i4c_conv_3x16_12x32c4_u8__vnni512"
+    name = "u8_i4c_conv_14x32c4_u8__vnni512"
     assert conv_spec(VNNI512, stem, "u4", Epilogue("u8")).name == name
     wide = ConvDims(1, 14, 14, 64, 14, 14, 64, (3, 3), (1, 1), (1, 1), (1, 1))
-    name = "u8_i8c_conv_any_4x16c4_add_f32__avx2"
+    name = "u8_i8c_conv_4x16c4_add_f32__avx2"
     assert conv_spec(AVX2, wide, "s8", Epilogue("f32", residual=True)).name == name
     pointwise = ConvDims(1, 14, 14, 64, 14, 14, 64, (1, 1))
-    assert conv_spec(AVX2, pointwise, "s8", Epilogue("u8")).name == "u8_i8c_gemm_4x16c4_u8__avx2"
-
-
-@pytest.mark.parametrize("tile_rows", [1, 2, 4, 6, 8, 10, 12])
-@pytest.mark.parametrize("taps", [9, 27, 576, 4608])
-def test_strips_leave_at_least_a_tile(tile_rows: int, taps: int) -> None:
-    for pixels in [*range(tile_rows, 700), 12544, 12545, 50176, 99991]:
-        dims = ConvDims(1, 1, pixels, taps, 1, pixels, 8, (1, 1))
-        rows = strip_rows(dims, tile_rows)
-        assert tile_rows <= rows <= pixels
-        assert pixels % rows == 0 or pixels % rows >= tile_rows
+    with pytest.raises(ValueError, match="is a product"):
+        conv_spec(AVX2, pointwise, "s8", Epilogue("u8"))
+    patches = ConvDims(1, 32, 32, 3, 2, 2, 64, (16, 16), (16, 16))
+    name = "u8_i8c_conv_valid_2x16c4_u8__portable"
+    assert conv_spec(PORTABLE, patches, "s8", Epilogue("u8")).name == name
 
 
 def test_a_spec_is_of_its_dims() -> None:
@@ -106,7 +117,7 @@ def test_a_spec_is_of_its_dims() -> None:
     operands = Operands(*[b.pointer("p")] * 7)
     dims = ConvDims(1, 5, 5, 3, 5, 5, 8, (3, 3), (1, 1), (1, 1), (1, 1))
     spec = conv_spec(AVX2, dims, "s8", Epilogue("u8"))
-    other = ConvDims(1, 5, 5, 8, 5, 5, 8, (3, 3), (1, 1), (1, 1), (1, 1))
+    other = ConvDims(1, 5, 3, 3, 5, 3, 8, (3, 3), (1, 1), (1, 1), (1, 1))
     with pytest.raises(ValueError, match="is not the kernel of"):
         spec.call(b, operands, other, Scalars())
     with pytest.raises(ValueError, match="needs scratch memory"):

@@ -83,8 +83,8 @@ def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
 @pytest.mark.parametrize(
     ("isa", "rows", "storage", "name"),
     [
-        (VNNI512, 196, "u4", "u8_i4c_gemm_12x32c4_u8__vnni512"),
-        (VNNI512, 49, "s8", "u8_i8c_gemm_10x32c4_u8__vnni512"),
+        (VNNI512, 196, "u4", "u8_i4c_gemm_14x32c4_u8__vnni512"),
+        (VNNI512, 49, "s8", "u8_i8c_gemm_12x32c4_u8__vnni512"),
         (VNNI512, 1, "s16", "u8_i16c_gemm_1x32c4_u8__vnni512"),
         (AVX2, 49, "u4", "u8_i4c_gemm_4x16c4_u8__avx2"),
         (PORTABLE, 3, "s8", "u8_i8c_gemm_2x16c4_u8__portable"),
@@ -143,13 +143,10 @@ def test_missing_operands_are_named() -> None:
         gemm_spec(AVX2, 4, "u4", Epilogue("u8")).call(b, operands, dims, Scalars())
     with pytest.raises(ValueError, match="needs a residual"):
         gemm_spec(AVX2, 4, "s8", Epilogue("u8", None, True)).call(b, operands, dims, Scalars())
-    spec = gemm_spec(AVX2, 4, "s8", Epilogue("u8"))
-    with pytest.raises(ValueError, match="needs 4 rows, got 3"):
-        spec.call(b, operands, GemmDims.dense(3, 8, 8), Scalars())
 
 
 def test_impossible_epilogues_are_refused() -> None:
-    relu = EPILOGUES[8].activation
+    relu = next(e.activation for e in EPILOGUES if e.name == "relu_add_f32")
     with pytest.raises(ValueError, match="'relu' is a clamp"):
         Epilogue("u8", relu)
     with pytest.raises(ValueError, match="neither activation nor residual"):

@@ -115,7 +115,7 @@ QNN = [
                 "0, 0:255, 256:1.0, 1.0",
             ),
             ("epilogue: factors must be finite float32 values", "0, 0:255, 0:0.1, 1.0"),
-            ("expected #nn.fn<…>", "0, 0:255, 0:1.0, 1.0, #qkernel.packing<panels, s8, 16, 1>"),
+            ("expected #nn.fn<…>", "0, 0:255, 0:1.0, 1.0, #qkernel.packing<panels, s8, 16, 1, 1>"),
             (
                 "epilogue: activation must be one of relu, ",
                 "0, 0:255, 0:1.0, 1.0, #nn.fn<tanh>",
@@ -163,7 +163,7 @@ QNN = [
 
 
 def unpack(
-    packing: str = "panels, s8, 16, 1", packed: str = BYTES, weight: str = "i8", zero: int = 3
+    packing: str = "panels, s8, 16, 1, 1", packed: str = BYTES, weight: str = "i8", zero: int = 3
 ) -> tuple[str, list[str]]:
     op = (
         f"%r, %z = qkernel.unpack %0 {{packing = #qkernel.packing<{packing}>}} : {packed}"
@@ -190,9 +190,9 @@ def view(offset: int) -> str:
 
 
 QKERNEL = [
-    Invalid("unknown packing 'tiles'; known: panels, ", *unpack("tiles, s8, 16, 1")),
-    Invalid("unknown storage 's4'; known: s8, ", *unpack("panels, s4, 16, 1")),
-    Invalid("packing: panel and groups must be >= 1", *unpack("panels, s8, 0, 1")),
+    Invalid("unknown packing 'tiles'; known: panels, ", *unpack("tiles, s8, 16, 1, 1")),
+    Invalid("unknown storage 's4'; known: s8, ", *unpack("panels, s4, 16, 1, 1")),
+    Invalid("packing: panel, groups and segments must be >= 1", *unpack("panels, s8, 0, 1, 1")),
     Invalid("qkernel.unpack takes a rank-1 tensor of ui8", *unpack(packed=f32(2))),
     Invalid("qkernel.unpack: weights must be i8", *unpack(weight="i16")),
     Invalid("qkernel.unpack: there must be one i32 zero point per channel", *unpack(zero=2)),

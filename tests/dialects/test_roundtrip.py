@@ -228,6 +228,7 @@ def packings(draw: st.DrawFn) -> Packing:
         storage,  # pyright: ignore[reportArgumentType] # one of the three
         draw(sizes),
         draw(sizes),
+        draw(sizes),
     )
 
 

@@ -107,5 +107,36 @@ class VectorArithmetic:
         return v.extract(0)
 
 
+class NotNanArithmetic(VectorArithmetic):
+    """For values that are not NaN, where the sign of a zero does not matter.
+
+    A bound that is not negative can be applied to the bits as integers: x86 does that on more of
+    its pipes than it does ``minps`` on, and epilogues are short of just those.
+    """
+
+    def __init__(self, b: Builder) -> None:
+        self._builder = b
+
+    @property
+    def _b(self) -> Builder:
+        return self._builder
+
+    def maximum(self, a: Value, b: Value | float) -> Value:
+        return super().maximum(a, b) if self._in_float(b) else self._integers("smax", a, b)
+
+    def minimum(self, a: Value, b: Value | float) -> Value:
+        return super().minimum(a, b) if self._in_float(b) else self._integers("smin", a, b)
+
+    def _in_float(self, b: Value | float) -> bool:
+        """SSE2 has no such integer operations; an unknown bound may be negative."""
+        return self._b.isa.name == "portable" or isinstance(b, Value) or b < 0
+
+    def _integers(self, operation: str, a: Value, b: Value | float) -> Value:
+        kind = llvm_type("i32", a.lanes)
+        bound = self.as_int(self._like(b, a))
+        name = f"llvm.{operation}.v{a.lanes}i32"
+        return self.as_float(self._b.intrinsic(name, kind, self.as_int(a), bound))
+
+
 def _suffix(a: Value) -> str:
     return f"v{a.lanes}f32" if a.lanes else "f32"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,6 +116,11 @@ class Builder(VectorArithmetic):
         ]
         result = self.ir.call(function, operands)
         return None if isinstance(result.type, ir.VoidType) else Value(self, result)
+
+    def call_with(self, function: Any, changed: Mapping[str, Value | Pointer]) -> None:
+        """Calls ``function`` with this one's parameters of the same names but for ``changed``."""
+        names = [argument.name for argument in function.args]
+        self.call(function, *[changed[n] if n in changed else self.argument(n) for n in names])
 
     def intrinsic(self, name: str, result: Any, *arguments: Value) -> Value:
         """Calls the LLVM intrinsic of that full name, ``llvm.sqrt.v16f32``."""

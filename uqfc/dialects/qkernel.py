@@ -66,18 +66,20 @@ class Packing:
     """How weights and zero points are stored for a kernel; ``uqfc.packing`` has the functions.
 
     ``panels`` for matrix products and convolutions, with ``panel`` output channels each and the
-    ``groups`` of a convolution one after the other; ``depthwise`` for one channel per group.
+    ``groups`` of a convolution one after the other and ``segments`` of adjacent inputs padded;
+    ``depthwise`` for one channel per group.
     """
 
     format: str
     storage: Storage
     panel: int = 16
     groups: int = 1
+    segments: int = 1
 
 
 @irdl_attr_definition
 class PackingAttr(Data[Packing]):
-    """``#qkernel.packing<panels, u4, 32, 1>``: format, storage, panel width, groups."""
+    """``#qkernel.packing<panels, u4, 32, 1, 3>``: format, storage, panel, groups, segments."""
 
     name = "qkernel.packing"
 
@@ -88,14 +90,15 @@ class PackingAttr(Data[Packing]):
             parser.parse_punctuation(",")
             storage = parser.parse_identifier()
             parser.parse_punctuation(",")
-            panel = parser.parse_integer(allow_boolean=False)
-            parser.parse_punctuation(",")
-            groups = parser.parse_integer(allow_boolean=False)
-        return Packing(kind, cast(Storage, storage), panel, groups)
+            numbers = [parser.parse_integer(allow_boolean=False)]
+            for _ in range(2):
+                parser.parse_punctuation(",")
+                numbers.append(parser.parse_integer(allow_boolean=False))
+        return Packing(kind, cast(Storage, storage), *numbers)
 
     def print_parameter(self, printer: Printer) -> None:
         p = self.data
-        printer.print_string(f"<{p.format}, {p.storage}, {p.panel}, {p.groups}>")
+        printer.print_string(f"<{p.format}, {p.storage}, {p.panel}, {p.groups}, {p.segments}>")
 
     def verify(self) -> None:
         p = self.data
@@ -103,8 +106,8 @@ class PackingAttr(Data[Packing]):
             raise VerifyException(f"unknown packing '{p.format}'; known: {', '.join(FORMATS)}")
         if p.storage not in STORAGES:
             raise VerifyException(f"unknown storage '{p.storage}'; known: {', '.join(STORAGES)}")
-        if p.panel < 1 or p.groups < 1:
-            raise VerifyException("packing: panel and groups must be >= 1")
+        if min(p.panel, p.groups, p.segments) < 1:
+            raise VerifyException("packing: panel, groups and segments must be >= 1")
 
 
 @irdl_op_definition

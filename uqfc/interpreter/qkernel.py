@@ -23,7 +23,8 @@ def unpack(op: qkernel.UnpackOp, packed: Array) -> tuple[Array, Array]:
         layout = DepthwiseLayout(shape[0], (shape[1], shape[2]), how.storage)
     else:
         k = int(np.prod(shape[1:]))
-        layout = PanelLayout(shape[0] // how.groups, k, how.storage, how.panel, how.groups)
+        n = shape[0] // how.groups
+        layout = PanelLayout(n, k, how.storage, how.panel, how.groups, how.segments)
     weight, zero_point = layout.unpack(packed)
     return weight.reshape(shape).astype(numpy_dtype(element_of(op.weight))), zero_point
 

@@ -7,7 +7,8 @@ per module. A caller that holds NumPy weights and static shapes does::
 
     epilogue = Epilogue("u8", activation=None, residual=True)
     spec = gemm_spec(isa, rows=49, storage="u4", epilogue=epilogue)      # or
-    spec = conv_spec(isa, dims, storage="s8", epilogue=epilogue)         # dims: ConvDims
+    spec = conv_spec(isa, dims, storage="s8", epilogue=epilogue)         # dims: ConvDims, unless
+                                                                         # dims.is_product; or
     spec = depthwise_spec(isa, dims, storage="u4", epilogue=epilogue)    # or
 
     layout = spec.layout(dims)            # packing.PanelLayout, or one for each group (ConvSpec)
@@ -34,11 +35,12 @@ is not ``out``; ``residual`` may be ``out`` itself; nothing is written past the 
 ``weights``, ``addend`` and ``multiplier`` are read within their bounds. Nothing needs alignment,
 but weights and scratch memory are faster on 64-byte lines.
 
-Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}__{isa}``, where ``w`` is ``i8c``, ``i4c``
-or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``, ``conv`` or ``dwconv``, and
-``tile`` is ``12x32c4``: 12 rows by 32 channels, 4 values of K at a time; depthwise has
-``3x3s1``: kernel size and horizontal stride. ``conv_3x16`` gathers 3 kernel rows of at most 16
-bytes, ``conv_any`` whatever there is; a convolution that is a matrix product is ``gemm``.
+Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}[_bounded]__{isa}``, where ``w`` is
+``i8c``, ``i4c`` or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``, ``conv`` or
+``dwconv``, and
+``tile`` is ``14x32c4``: 14 rows by 32 channels, 4 values of K at a time; depthwise has
+``3x3s1``: kernel size and horizontal stride. ``conv_valid`` reads images that need no padding where
+they are; a convolution that is a matrix product is ``gemm``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Convolution, NHWC, any kernel, stride, dilation, padding and groups.
+"""Convolution, NHWC, any kernel, stride, dilation, padding and groups, without im2col.
 
-Some hundred output pixels at a time are gathered to rows of a matrix (``gather``), which is then
-multiplied like any other (``gemm``). A pointwise convolution of stride 1 is that product alone.
+The input of one output pixel is, for each kernel row, a run of adjacent bytes (a run for each
+kernel column with groups or dilation): the ``segments`` of K of a ``Product`` whose rows are the
+pixels of a line of output. Images with padding are copied to a strip of padded rows first
+(``padding``), others are read where they are. A pointwise convolution of stride 1 is a ``gemm``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,42 +16,62 @@ from numpy.typing import NDArray
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
-from uqfc.codegen.kernels.gather import CHUNKS, PARAMETERS, Gather, best_gather
-from uqfc.codegen.kernels.gemm import STORAGE_NAMES, GemmSpec, gemm_spec
-from uqfc.codegen.kernels.operands import ConvDims, GemmDims, Operands
+from uqfc.codegen.kernels.gemm import LEAST_ROWS, STORAGE_NAMES, best_tile_rows
+from uqfc.codegen.kernels.operands import ConvDims, Operands
+from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
+from uqfc.codegen.kernels.product import LINES_BYTES, Product
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
-STRIP_BYTES = 64 * 1024
-"""Aim for the size of the gathered matrix: part of a second level cache."""
-MOST_ROWS = 512
-LEAST_ROWS = 48
-"""Fewer rows would load the weights too often."""
+GEOMETRY: dict[str, str] = {
+    "image": "i64",
+    "out_height": "i64",
+    "out_width": "i64",
+    "strip_lines": "i64",
+    "chunk": "i64",
+    "reach": "i64",
+    "pad_y": "i64",
+    "stride_y": "i64",
+    "lda": "i64",
+    "kernel_height": "i64",
+    "runs": "i64",
+    "row_step": "i64",
+    "run_step": "i64",
+    "groups": "i64",
+    "group_inputs": "i64",
+    "group_bytes": "i64",
+    "group_channels": "i64",
+}
+"""Bytes of an image; lines of output that are padded, and computed, at a time; rows under a window;
+bytes between the windows of neighbours, from kernel row to kernel row and from run to run; input
+channels of a group, bytes of its weights, its padded channels."""
 
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """A convolution of at least ``gemm.tile_rows`` output pixels.
+    """A convolution that is not a matrix product. ``padded``: through a strip of padded rows."""
 
-    Without ``gather`` the input is the matrix already.
-    """
-
-    gemm: GemmSpec
-    gather: Gather | None
+    isa: Isa
+    storage: Storage
+    tile_rows: int
+    padded: bool
+    epilogue: Epilogue
 
     @property
     def name(self) -> str:
-        if self.gather is None:
-            return self.gemm.name
-        tile = f"{self.gemm.tile_rows}x{self.gemm.isa.panel}c4"
-        op = f"conv_{self.gather.name}"
-        weights = STORAGE_NAMES[self.gemm.storage]
-        return f"u8_{weights}_{op}_{tile}_{self.gemm.epilogue.name}__{self.gemm.isa.name}"
+        tile = f"{self.tile_rows}x{self.isa.panel}c4"
+        op = "conv" if self.padded else "conv_valid"
+        weights = STORAGE_NAMES[self.storage]
+        return f"u8_{weights}_{op}_{tile}_{self.epilogue.name}__{self.isa.name}"
+
+    @property
+    def product(self) -> Product:
+        return Product(self.isa, self.storage, self.tile_rows, self.epilogue)
 
     def layout(self, dims: ConvDims) -> PanelLayout:
         """Layout of the weights as [out_channels, kh * kw * in_channels / groups]."""
         n = dims.out_channels // dims.groups
-        return PanelLayout(n, dims.taps, self.gemm.storage, self.gemm.isa.panel, dims.groups)
+        return PanelLayout(n, dims.taps, self.storage, self.isa.panel, dims.groups, dims.segments)
 
     def pack(self, dims: ConvDims, weights: I32, zero_points: I32 | None = None) -> U8:
         """Bytes of the weights [out_channels, kh, kw, in_channels / groups]."""
@@ -60,141 +82,196 @@ class ConvSpec:
         return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: ConvDims) -> int:
-        """Bytes of scratch memory: the gathered rows and what the product needs."""
-        product = self.gemm.scratch_bytes(self._gemm_dims(dims))
-        return product if self.gather is None else self._strip_bytes(dims) + product
+        """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""
+        product = self.product.scratch_bytes(self.layout(dims))
+        return self._offsets_bytes(dims) + self._strip_bytes(dims) + product
 
-    def _gemm_dims(self, dims: ConvDims) -> GemmDims:
-        """The product of one group over all pixels."""
-        n = dims.out_channels // dims.groups
-        lda = dims.in_channels if self.gather is None else round_up(dims.taps, 8)
-        return GemmDims(dims.pixels, dims.taps, n, lda, dims.out_channels, dims.out_channels)
+    def _offsets_bytes(self, dims: ConvDims) -> int:
+        return round_up(dims.segments * 8, CHUNK)
 
     def _strip_bytes(self, dims: ConvDims) -> int:
-        rows = strip_rows(dims, self.gemm.tile_rows)
-        return round_up(rows * round_up(dims.taps, 8) + CHUNKS[-1], 64)
+        return _Strip.of(dims).bytes if self.padded else 0
 
     def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
-        if conv_spec(self.gemm.isa, dims, self.gemm.storage, self.gemm.epilogue) != self:
+        if conv_spec(self.isa, dims, self.storage, self.epilogue) != self:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
-        if self.gather is None:
-            self.gemm.call(b, operands, self._gemm_dims(dims), scalars)
-            return
         if operands.scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
-        function = self._emit(b.module, b.isa, self.gather)
+        offsets = operands.scratch
+        strip = offsets + self._offsets_bytes(dims)
+        inner = replace(operands, scratch=strip + self._strip_bytes(dims))
         layout = self.layout(dims)
-        arguments: list[Pointer | int] = [operands.x, operands.scratch]
-        arguments += [round_up(dims.taps, 8), dims.pixels, strip_rows(dims, self.gemm.tile_rows)]
-        arguments += gather_arguments(dims, scalars.pad_value)
-        arguments += [dims.groups, layout.group_bytes, layout.padded_n * 4]
-        scratch = operands.scratch + self._strip_bytes(dims)
-        inner = Operands(
-            operands.x,
-            operands.weights,
-            operands.addend,
-            operands.multiplier,
-            operands.out,
-            operands.residual,
-            scratch,
-        )
-        arguments += self.gemm.arguments(inner, self._gemm_dims(dims))[2:]
-        b.call(function, *arguments, *self.gemm.epilogue.scalar_values(scalars))
+        arguments: list[Pointer | int] = [operands.x, 0, dims.batch * dims.out_height]
+        arguments += [offsets, strip, *self._geometry(dims, layout)]
+        arguments += self._padding(dims, scalars.pad_value)
+        arguments += self.product.arguments(inner, layout, dims.out_channels, dims.out_channels)
+        function = self.emit(b.module, b.isa)
+        b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
+
+    def _geometry(self, dims: ConvDims, layout: PanelLayout) -> list[int]:
+        """The values of ``GEOMETRY``."""
+        strip = _Strip.of(dims)
+        channels = dims.in_channels
+        line = dims.width * channels
+        pitch = strip.pitch if self.padded else line
+        return [
+            dims.height * line,
+            dims.out_height,
+            dims.out_width,
+            strip.lines if self.padded else dims.out_height,
+            self._chunk(dims),
+            dims.reach[0],
+            dims.pad_begin[0],
+            dims.stride[0],
+            dims.stride[1] * channels,
+            dims.kernel[0],
+            dims.segments // dims.kernel[0],
+            dims.dilation[0] * pitch,
+            dims.dilation[1] * channels,
+            dims.groups,
+            channels // dims.groups,
+            layout.group_bytes,
+            layout.padded_n,
+        ]
+
+    def _chunk(self, dims: ConvDims) -> int:
+        """Lines whose inputs and outputs are in the first level cache together."""
+        inputs = dims.stride[0] * dims.width * dims.in_channels
+        outputs = dims.out_width * dims.out_channels * self.epilogue.element_bytes
+        return max(1, LINES_BYTES // (inputs + outputs), -(-LEAST_ROWS // dims.out_width))
+
+    def _padding(self, dims: ConvDims, pad_value: int) -> list[int]:
+        """The values of ``padding.PARAMETERS``."""
+        line = dims.width * dims.in_channels
+        if not self.padded:
+            return [dims.height, line, 0, 0, line, pad_value]
+        strip = _Strip.of(dims)
+        return [dims.height, line, strip.left, strip.copied, strip.pitch, pad_value]
 
     def emit(self, module: Any, isa: Isa) -> Any:
-        """The function, emitted once."""
-        if self.gather is None:
-            return self.gemm.emit(module, isa)
-        return self._emit(module, isa, self.gather)
+        """``f(x, begin, end, offsets, strip, *GEOMETRY, *padding.PARAMETERS, …)``, emitted once.
 
-    def _emit(self, module: Any, isa: Isa, gather: Gather) -> Any:
-        """``f(x, strip, row_bytes, pixels, strip_rows, *gather.PARAMETERS, groups, group_bytes,
-        group_channels_bytes, *arguments of the product from its weights on)``."""
+        Lines ``begin … end - 1`` of the output are computed, of all images one after the other.
+        """
         if function := find_function(module, self.name):
             return function
-        product = self.gemm.emit(module, isa)
-        im2col = gather.emit(module, isa)
-        parameters = {"x": "ptr", "strip": "noalias", "row_bytes": "i64", "pixels": "i64"}
-        parameters |= {"strip_rows": "i64", **PARAMETERS, "groups": "i64"}
-        parameters |= {"group_bytes": "i64", "group_channels_bytes": "i64"}
-        own = self.gemm.parameters()
-        parameters |= {name: kind for name, kind in own.items() if name not in {"a", "lda"}}
+        product = self.product.emit(module, isa)
+        padding = emit_padding(module, isa) if self.padded else None
+        parameters = {"x": "ptr", "begin": "i64", "end": "i64", "offsets": "ptr", "strip": "ptr"}
+        parameters |= GEOMETRY | PARAMETERS | self.product.parameters(inside=False)
         b = Builder.function(module, isa, self.name, internal=True, **parameters)
-        self._body(b, product, im2col, own)
+        _Conv(self, b, product, padding).run()
         return b.ret()
 
-    def _body(self, b: Builder, product: Any, im2col: Any, own: dict[str, str]) -> None:
-        get = b.value
-        pixels, most, row_bytes = get("pixels"), get("strip_rows"), get("row_bytes")
-        size = self.gemm.epilogue.element_bytes
-        geometry = [get(name) for name in PARAMETERS]
-        with b.loop(0, get("groups")) as group, b.loop(0, pixels, most) as first:
-            left = pixels - first
-            rows = b.select(left.lt(most), left, most)
-            x = b.pointer("x") + group * get("length")
-            b.call(im2col, x, b.pointer("strip"), row_bytes, first, rows, *geometry)
+
+class _Conv:
+    """The body of a ``ConvSpec``."""
+
+    def __init__(self, spec: ConvSpec, b: Builder, product: Any, padding: Any | None) -> None:
+        self.spec = spec
+        self.b = b
+        self.product = product
+        self.padding = padding
+
+    def run(self) -> None:
+        b, get = self.b, self.b.value
+        self._offsets()
+        state = [get("begin")]
+        with b.while_loop(lambda: state[0].lt(get("end")), state):
+            line = state[0]
+            image = b.pointer("x") + line // get("out_height") * get("image")
+            y = line % get("out_height")
+            lines = self._least(get("out_height") - y, get("strip_lines"))
+            lines = self._least(lines, get("end") - line)
+            self._groups(self._rows(image, y, lines), line, lines)
+            state[0] = line + lines
+
+    def _least(self, a: Value, b: Value) -> Value:
+        return self.b.select(a.lt(b), a, b)
+
+    def _offsets(self) -> None:
+        """Where each segment of a window starts."""
+        b, get = self.b, self.b.value
+        target = [b.pointer("offsets")]
+        with (
+            b.loop(0, get("kernel_height"), carry=target) as row,
+            b.loop(0, get("runs"), carry=target) as run,
+        ):
+            target[0].store(row * get("row_step") + run * get("run_step"))
+            target[0] = target[0] + 8
+
+    def _rows(self, image: Pointer, y: Value, lines: Value) -> Pointer:
+        """The rows under some lines of output, padded if need be."""
+        b, get = self.b, self.b.value
+        first = y * get("stride_y") - get("pad_y")
+        if self.padding is None:
+            return image + first * get("pitch")
+        count = (lines - 1) * get("stride_y") + get("reach")
+        parameters = [get(name) for name in PARAMETERS]
+        b.call(self.padding, image, b.pointer("strip"), first, count, *parameters)
+        return b.pointer("strip")
+
+    def _groups(self, rows: Pointer, line: Value, lines: Value) -> None:
+        b, get, epilogue = self.b, self.b.value, self.spec.epilogue
+        pixel = line * get("out_width")
+        with b.loop(0, get("groups")) as group:
             channel = group * get("n")
-            channels_bytes = group * get("group_channels_bytes")
+            padded = group * get("group_channels") * 4
             changed: dict[str, Value | Pointer] = {
-                "a": b.pointer("strip"),
-                "lda": row_bytes,
+                "a": rows + group * get("group_inputs"),
+                "pixels": get("out_width"),
+                "last_pixels": get("out_width"),
+                "lines": lines,
+                "line": get("stride_y") * get("pitch"),
+                "segments": get("kernel_height") * get("runs"),
                 "weights": b.pointer("weights") + group * get("group_bytes"),
-                "addend": b.pointer("addend") + channels_bytes,
-                "multiplier": b.pointer("multiplier") + channels_bytes,
-                "out": b.pointer("out") + (channel * size + first * get("ldc")),
-                "rows": rows,
+                "addend": b.pointer("addend") + padded,
+                "multiplier": b.pointer("multiplier") + padded,
+                "out": b.pointer("out") + (pixel * get("ldc") + channel * epilogue.element_bytes),
             }
-            if self.gemm.epilogue.residual:
-                residual = b.pointer("residual") + (channel + first * get("ldr"))
-                changed["residual"] = residual
-            arguments = [changed[n] if n in changed else b.argument(n) for n in own]
-            b.call(product, *arguments)
+            if epilogue.residual:
+                changed["residual"] = b.pointer("residual") + (pixel * get("ldr") + channel)
+            b.call_with(self.product, changed)
 
 
-def gather_arguments(dims: ConvDims, pad_value: int) -> list[Pointer | int]:
-    """The values of ``gather.PARAMETERS``."""
-    taps = dims.kernel[1] if _contiguous(dims) else 1
-    return [
-        dims.height,
-        dims.width,
-        dims.in_channels,
-        dims.height * dims.width * dims.in_channels,
-        dims.out_height,
-        dims.out_width,
-        dims.kernel[0],
-        dims.kernel[1] // taps,
-        taps,
-        dims.in_channels // dims.groups,
-        *dims.stride,
-        *dims.dilation,
-        *dims.pad_begin,
-        pad_value,
-    ]
+@dataclass(frozen=True)
+class _Strip:
+    """Padded rows in scratch memory: bytes of a row's parts, output lines at a time."""
 
+    left: int
+    copied: int
+    pitch: int
+    lines: int
+    rows: int
 
-def _contiguous(dims: ConvDims) -> bool:
-    """A kernel row is adjacent bytes of the image."""
-    return dims.groups == 1 and (dims.dilation[1] == 1 or dims.kernel[1] == 1)
+    FEW_WEIGHTS = 16 * 1024
+    SMALL = 24 * 1024
+    LARGE = 192 * 1024
 
+    @staticmethod
+    def of(dims: ConvDims) -> _Strip:
+        """A strip in the first level cache where few weights are read again for each."""
+        channels = dims.in_channels
+        width = (dims.out_width - 1) * dims.stride[1] + dims.reach[1]
+        left = min(dims.pad_begin[1], width)
+        copied = max(0, min(dims.width, width - dims.pad_begin[1])) * channels
+        pitch = round_up(width * channels, CHUNK) + CHUNK
+        few = dims.taps * dims.out_channels <= _Strip.FEW_WEIGHTS
+        most = (_Strip.SMALL if few else _Strip.LARGE) // pitch
+        lines = max(1, (most - dims.reach[0]) // dims.stride[0] + 1)
+        lines = min(lines, dims.out_height)
+        rows = (lines - 1) * dims.stride[0] + dims.reach[0]
+        return _Strip(left * channels, copied, pitch, lines, rows)
 
-def strip_rows(dims: ConvDims, tile_rows: int) -> int:
-    """Pixels that are gathered at a time: what is left at the end is 0 or at least a tile."""
-    pixels = dims.pixels
-    most = max(LEAST_ROWS, min(MOST_ROWS, STRIP_BYTES // round_up(dims.taps, 8)))
-    if pixels <= most:
-        return pixels
-    rests = {rows: pixels % rows for rows in range(most, tile_rows - 1, -1)}
-    return next(rows for rows, rest in rests.items() if rest == 0 or rest >= tile_rows)
+    @property
+    def bytes(self) -> int:
+        return self.rows * self.pitch
 
 
 def conv_spec(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue) -> ConvSpec:
-    """The kernel for a convolution."""
-    gemm = gemm_spec(isa, dims.pixels, storage, epilogue)
-    same_size = (dims.height, dims.width) == (dims.out_height, dims.out_width)
-    unit = dims.kernel == (1, 1) and dims.stride == (1, 1) and dims.groups == 1
-    if unit and same_size and dims.pad_begin == (0, 0):
-        return ConvSpec(gemm, None)
-    taps = dims.kernel[1] if _contiguous(dims) else 1
-    run_bytes = taps * (dims.in_channels // dims.groups)
-    return ConvSpec(gemm, best_gather(dims.kernel[0], dims.kernel[1] // taps, run_bytes))
+    """The kernel for a convolution. ValueError if it is a matrix product."""
+    if dims.is_product:
+        raise ValueError("a pointwise convolution is a product of dims.product")
+    rows = max(best_tile_rows(isa, dims.out_width), min(2, isa.tile_rows))
+    return ConvSpec(isa, storage, rows, dims.is_padded, epilogue)

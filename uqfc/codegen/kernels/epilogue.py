@@ -17,11 +17,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from uqfc.codegen.builder import Builder, find_function
-from uqfc.codegen.isa import Isa
-from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.codegen.arithmetic import NotNanArithmetic
+from uqfc.codegen.vector import Pointer, Value
 from uqfc.numerics import Activation
 
 Output: TypeAlias = Literal["u8", "f32", "i32"]
@@ -66,6 +65,8 @@ class Epilogue:
     output: Output
     activation: Activation | None = None
     residual: bool = False
+    bounded: bool = False
+    """Values that are rounded to u8 are known to be below 2**31."""
 
     def __post_init__(self) -> None:
         if self.output == "i32" and (self.activation or self.residual):
@@ -75,13 +76,14 @@ class Epilogue:
 
     @property
     def name(self) -> str:
-        """``[activation_][add_]output``; parameters are the hexadecimal bits of their float32."""
+        """``[activation_][add_]output[_bounded]``; parameters are hexadecimal float32 bits."""
         parts = [self.output]
         if self.residual:
             parts.insert(0, "add")
         if self.activation:
             bits = [struct.pack(">f", p).hex() for p in self.activation.params]
             parts.insert(0, "_".join([self.activation.name, *bits]))
+        parts += ["bounded"] if self.bounded else []
         return "_".join(parts)
 
     @property
@@ -111,14 +113,14 @@ class Epilogue:
             for name, kind in self.scalars().items()
         ]
 
-    def apply(
+    def before_rounding(
         self,
         sums: Value,
         multiplier: Value | None,
         residual: Value | None,
         scalars: Mapping[str, Value],
     ) -> Value:
-        """The output lanes: int32 in [0, 255] for u8, else float32 or int32.
+        """The output lanes (int32 or float32); for u8 those that are then clamped and rounded.
 
         ``sums`` int32, ``multiplier`` float32 (None for i32), ``residual`` int32 in [0, 255].
         """
@@ -130,13 +132,24 @@ class Epilogue:
             offset = b.to_float(residual - scalars["residual_zero_point"])
             v = v + offset * scalars["residual_multiplier"]
         if self.activation:
-            v = self.activation(b, v)
-        if self.output == "f32":
-            return v
-        if self.activation:
+            v = self.activation(NotNanArithmetic(b) if self.output == "u8" else b, v)
+        if self.output == "u8" and self.activation:
             v = v * scalars["reciprocal"]
-        clamped = b.clamp(v, scalars["low"], scalars["high"])
-        return b.round_clamped(clamped, scalars["zero_point"])
+        return v
+
+    def apply(
+        self,
+        sums: Value,
+        multiplier: Value | None,
+        residual: Value | None,
+        scalars: Mapping[str, Value],
+    ) -> Value:
+        """The output lanes: int32 in [0, 255] for u8, else as in ``before_rounding``."""
+        v = self.before_rounding(sums, multiplier, residual, scalars)
+        if self.output != "u8":
+            return v
+        clamped = sums.b.clamp(v, scalars["low"], scalars["high"])
+        return sums.b.round_clamped(clamped, scalars["zero_point"])
 
     def store(self, out: Pointer, result: Value, count: Value | None, full: Value | None) -> None:
         """Stores all lanes if ``full`` (a scalar i1) or not given, else the first ``count``."""
@@ -149,63 +162,3 @@ class Epilogue:
                 out.store(lanes)
             with other:
                 out.store_first(lanes, count)
-
-
-def emit_tile_epilogue(module: Any, isa: Isa, epilogue: Epilogue, vectors: int) -> Any:
-    """``f(sums, rows, count, multiplier, out, ldc, [residual, ldr,] scalars…)``, emitted once.
-
-    ``sums`` is int32 [rows, 16 * vectors]; the first ``count`` channels are stored; ``ldc`` and
-    ``ldr`` are in bytes.
-    """
-    name = f"epilogue_{epilogue.name}_{vectors * LANES}__{isa.name}"
-    if function := find_function(module, name):
-        return function
-    parameters = {"sums": "ptr", "rows": "i64", "count": "i64", "multiplier": "ptr"}
-    parameters |= {"out": "ptr", "ldc": "i64"}
-    parameters |= {"residual": "ptr", "ldr": "i64"} if epilogue.residual else {}
-    b = Builder.function(module, isa, name, internal=True, **parameters, **epilogue.scalars())
-    emitter = _TileEpilogue(epilogue, b, vectors)
-    count = b.value("count")
-    with b.if_else(count.ge(vectors * LANES)) as (whole, partial):
-        with whole:
-            emitter.rows(b.i64(0), vectors, None)
-        with partial, b.loop(0, count, LANES) as channel:
-            emitter.rows(channel, 1, count - channel)
-    return b.ret()
-
-
-class _TileEpilogue:
-    """The loop over the rows of a tile."""
-
-    def __init__(self, epilogue: Epilogue, b: Builder, vectors: int) -> None:
-        self.epilogue = epilogue
-        self.b = b
-        self.row_bytes = 4 * LANES * vectors
-        self.scalars = {name: b.value(name) for name in epilogue.scalars()}
-
-    def rows(self, channel: Value, vectors: int, count: Value | None) -> None:
-        """All rows of some vectors; of the first ``count`` channels if it is given."""
-        b, epilogue = self.b, self.epilogue
-        multipliers = [self._multiplier(channel + v * LANES) for v in range(vectors)]
-        full = None if count is None else count.ge(LANES)
-        cursor = [b.pointer("sums") + channel * 4]
-        cursor.append(b.pointer("out") + channel * epilogue.element_bytes)
-        if epilogue.residual:
-            cursor.append(b.pointer("residual") + channel)
-        with b.loop(0, b.value("rows"), carry=cursor):
-            for v, multiplier in enumerate(multipliers):
-                first = v * LANES
-                residual = cursor[2].load_u8_as_i32(first) if epilogue.residual else None
-                sums = cursor[0].load_i32(first * 4)
-                result = epilogue.apply(sums, multiplier, residual, self.scalars)
-                out = cursor[1] + first * epilogue.element_bytes
-                epilogue.store(out, result, count, full)
-            cursor[0] = cursor[0] + self.row_bytes
-            cursor[1] = cursor[1] + b.value("ldc")
-            if epilogue.residual:
-                cursor[2] = cursor[2] + b.value("ldr")
-
-    def _multiplier(self, channel: Value) -> Value | None:
-        if self.epilogue.output == "i32":
-            return None
-        return self.b.pointer("multiplier").load_f32(channel * 4)

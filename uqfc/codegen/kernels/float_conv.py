@@ -13,11 +13,10 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.kernels.conv import gather_arguments
 from uqfc.codegen.kernels.float_linear import next_inputs
 from uqfc.codegen.kernels.float_product import PARAMETERS, FloatEpilogue, FloatProduct
-from uqfc.codegen.kernels.gather import ANY_GATHER
 from uqfc.codegen.kernels.gather import PARAMETERS as GATHER_PARAMETERS
+from uqfc.codegen.kernels.gather import emit_gather, gather_arguments
 from uqfc.codegen.kernels.operands import ConvDims
 from uqfc.codegen.kernels.tensor import Argument, FunctionKernel, smaller
 from uqfc.codegen.vector import Pointer, Value
@@ -81,7 +80,7 @@ class FloatConvKernel(FunctionKernel):
         if function := find_function(module, self.name):
             return function
         product = self._product.emit(module)
-        gather = ANY_GATHER.emit(module, self.isa)
+        gather = emit_gather(module, self.isa)
         parameters = {"x": "ptr", "strip": "ptr"}
         parameters |= dict.fromkeys(("row_bytes", "pixels", "strip_rows", "groups"), "i64")
         parameters |= GATHER_PARAMETERS

@@ -8,15 +8,14 @@ what one writes too much the next one overwrites.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.operands import ConvDims
 from uqfc.codegen.vector import Pointer, Value
 
-CHUNKS = (16, 32, 64)
-MOST_UNROLLED = 7
+CHUNK = 64
 PARAMETERS: dict[str, str] = {
     "height": "i64",
     "width": "i64",
@@ -39,52 +38,50 @@ PARAMETERS: dict[str, str] = {
 """Bytes of a pixel and of an image; the rest in pixels, ``length`` in bytes of a run's pixel."""
 
 
-@dataclass(frozen=True)
-class Gather:
-    """An im2col function: for ``rows`` kernel rows of at most ``chunk`` bytes each; 0 is any."""
+def emit_gather(module: Any, isa: Isa) -> Any:
+    """``f(x, strip, row_bytes, first, count, *PARAMETERS)``, emitted once.
 
-    rows: int
-    chunk: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.rows}x{self.chunk}" if self.rows else "any"
-
-    def emit(self, module: Any, isa: Isa) -> Any:
-        """``f(x, strip, row_bytes, first, count, *PARAMETERS)``, emitted once.
-
-        Rows ``first … first + count - 1`` of the im2col matrix to ``strip``, ``row_bytes`` apart;
-        up to ``chunk - 1`` bytes after the last row are overwritten.
-        """
-        name = f"im2col_{self.name}__{isa.name}"
-        if function := find_function(module, name):
-            return function
-        parameters = {"x": "ptr", "strip": "noalias", "row_bytes": "i64", "first": "i64"}
-        parameters |= {"count": "i64", **PARAMETERS}
-        b = Builder.function(module, isa, name, internal=True, **parameters)
-        _Gather(b, self).run()
-        return b.ret()
+    Rows ``first … first + count - 1`` of the im2col matrix to ``strip``, ``row_bytes`` apart;
+    up to ``CHUNK - 1`` bytes after the last row are overwritten.
+    """
+    name = f"im2col__{isa.name}"
+    if function := find_function(module, name):
+        return function
+    parameters = {"x": "ptr", "strip": "noalias", "row_bytes": "i64", "first": "i64"}
+    parameters |= {"count": "i64", **PARAMETERS}
+    b = Builder.function(module, isa, name, internal=True, **parameters)
+    _Gather(b).run()
+    return b.ret()
 
 
-ANY_GATHER = Gather(0, CHUNKS[-1])
-"""For runs of any number and length."""
-
-
-def best_gather(kernel_height: int, runs: int, run_bytes: int) -> Gather:
-    """Unrolled where a kernel row is one chunk."""
-    chunk = next((c for c in CHUNKS if run_bytes <= c), CHUNKS[-1])
-    single = runs == 1 and run_bytes <= chunk and kernel_height <= MOST_UNROLLED
-    return Gather(kernel_height, chunk) if single else ANY_GATHER
+def gather_arguments(dims: ConvDims, pad_value: int) -> list[Pointer | int]:
+    """The values of ``PARAMETERS``, with elements of one byte."""
+    runs = dims.segments // dims.kernel[0]
+    return [
+        dims.height,
+        dims.width,
+        dims.in_channels,
+        dims.height * dims.width * dims.in_channels,
+        dims.out_height,
+        dims.out_width,
+        dims.kernel[0],
+        runs,
+        dims.kernel[1] // runs,
+        dims.in_channels // dims.groups,
+        *dims.stride,
+        *dims.dilation,
+        *dims.pad_begin,
+        pad_value,
+    ]
 
 
 class _Gather:
-    """The body of a ``Gather``: runs of pixels inside the image at once, others one by one."""
+    """The body of the function: runs of pixels inside the image at once, others one by one."""
 
-    def __init__(self, b: Builder, gather: Gather) -> None:
+    def __init__(self, b: Builder) -> None:
         self.b = b
-        self.gather = gather
         get = b.value
-        self.fill = get("pad_value").trunc("i8").splat(gather.chunk)
+        self.fill = get("pad_value").trunc("i8").splat(CHUNK)
         self.run_bytes = get("taps") * get("length")
         self.line = get("width") * get("pixel")
         kernel_width = (get("runs") - 1) * get("dilation_x") + get("taps")
@@ -144,11 +141,6 @@ class _Gather:
     def _inside(self, source: Pointer, strip: Pointer) -> None:
         b, get = self.b, self.b.value
         step = get("dilation_y") * self.line
-        for ky in range(self.gather.rows):
-            run = (source + step * ky).load("i8", 0, self.gather.chunk)
-            strip.store(run, self.run_bytes * ky)
-        if self.gather.rows:
-            return
         rows = [source, strip]
         with b.loop(0, get("kernel_height"), carry=rows):
             runs = list(rows)
@@ -182,9 +174,9 @@ class _Gather:
 
     def _copy(self, source: Pointer, target: Pointer, size: Value) -> None:
         """Where ``size`` is not 0: an empty run may point outside the image."""
-        with self.b.loop(0, size, self.gather.chunk) as offset:
-            target.store(source.load("i8", offset, self.gather.chunk), offset)
+        with self.b.loop(0, size, CHUNK) as offset:
+            target.store(source.load("i8", offset, CHUNK), offset)
 
     def _fill(self, target: Pointer, size: Value) -> None:
-        with self.b.loop(0, size, self.gather.chunk) as offset:
+        with self.b.loop(0, size, CHUNK) as offset:
             target.store(self.fill, offset)

@@ -53,6 +53,38 @@ class ConvDims:
         return self.batch * self.out_height * self.out_width
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns of the input under one window."""
+        return (
+            (self.kernel[0] - 1) * self.dilation[0] + 1,
+            (self.kernel[1] - 1) * self.dilation[1] + 1,
+        )
+
+    @property
+    def is_padded(self) -> bool:
+        """Some window is not inside the image."""
+        size, out = (self.height, self.width), (self.out_height, self.out_width)
+        last = [(out[i] - 1) * self.stride[i] + self.reach[i] for i in (0, 1)]
+        return self.pad_begin != (0, 0) or last[0] > size[0] or last[1] > size[1]
+
+    @property
+    def is_product(self) -> bool:
+        """A pointwise convolution of every pixel: ``product``."""
+        same_size = (self.height, self.width) == (self.out_height, self.out_width)
+        return self.kernel == (1, 1) and same_size and not self.is_padded and self.groups == 1
+
+    @property
+    def product(self) -> GemmDims:
+        """The matrix product that a pointwise convolution is."""
+        return GemmDims.dense(self.pixels, self.in_channels, self.out_channels)
+
+    @property
+    def segments(self) -> int:
+        """Runs of adjacent bytes of a row of padded pixels that a window consists of."""
+        adjacent = self.groups == 1 and (self.dilation[1] == 1 or self.kernel[1] == 1)
+        return self.kernel[0] if adjacent else self.kernel[0] * self.kernel[1]
+
+    @property
     def taps(self) -> int:
         """Length of the reduction of one output."""
         return self.kernel[0] * self.kernel[1] * (self.in_channels // self.groups)

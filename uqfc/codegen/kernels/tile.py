@@ -1,4 +1,4 @@
-"""The inner kernels of a matrix product: a tile of sums, and the expansion of INT4 panels."""
+"""The inner kernels of a matrix product: a panel of outputs, and the expansion of INT4 panels."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from typing import Any, Literal
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import DotKind, Operand, dot_for
-from uqfc.codegen.vector import LANES, Value
+from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.writing import TileWriter
+from uqfc.codegen.vector import LANES, Pointer, Value
 
 LOW_NIBBLES = 0x0F0F0F0F
 ALL_BYTES = 0x01010101
+ROWS_PER_POINTER = 3
+"""Rows that are reached from one pointer: x86 addresses scale a stride by 1 and 2."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """``rows`` by ``16 * vectors`` sums over K, kept in registers.
+    """The outputs of one panel: ``rows`` by ``16 * vectors`` sums over K at a time in registers.
 
-    ``source`` is how the panel is stored: ``s8``, ``s16``, ``s4`` (int8 with |w| <= 15) or ``u4``
-    (nibbles, decoded in registers, for one row; the zero point meets the sum of the activations).
+    What is left of a line is done row by row. ``source`` is how the panel is stored: ``s8``,
+    ``s16``, ``s4`` (int8 with |w| <= 15) or ``u4`` (nibbles, decoded in registers, for one row;
+    the zero point meets the sum of the activations).
     """
 
     rows: int
     vectors: int
     source: Literal["s8", "s4", "s16", "u4"]
+    epilogue: Epilogue
 
     def __post_init__(self) -> None:
         if self.source == "u4" and self.rows != 1:
@@ -39,60 +45,140 @@ class Tile:
         """K per step."""
         return 8 if self.source == "u4" else 4
 
-    def chains(self, isa: Isa) -> int:
-        """Sums per output, each of every ``chains``-th group of four K: 1, 2 or 4."""
-        return max(1, min(4, isa.accumulators // (self.rows * self.vectors)))
+    def parameters(self) -> dict[str, str]:
+        """Names and kinds of the function's parameters.
+
+        The rows are ``lines`` (``line`` bytes of ``a`` apart) of ``pixels`` (``lda`` apart), their
+        outputs ``ldc`` bytes apart. A row's K are in ``segments`` runs of ``steps`` groups, each
+        starting where the table ``offsets`` of i64 says. ``a`` is read up to the end of a group.
+        The panel's first ``count`` channels are written.
+        """
+        parameters = {"a": "ptr", "lda": "i64", "pixels": "i64", "lines": "i64", "line": "i64"}
+        parameters |= {"offsets": "ptr", "segments": "i64", "steps": "i64"}
+        parameters |= {"weights": "ptr", "addend": "ptr", "multiplier": "ptr", "count": "i64"}
+        parameters |= {"zero_points": "ptr"} if self.source == "u4" else {}
+        parameters |= {"out": "ptr", "ldc": "i64"}
+        parameters |= {"residual": "ptr", "ldr": "i64"} if self.epilogue.residual else {}
+        return parameters | self.epilogue.scalars()
 
     def emit(self, module: Any, isa: Isa) -> Any:
-        """``f(a, lda, weights, steps, addend, sums)``: sums int32 [rows, 16 * vectors].
-
-        Rows of ``sums`` are ``isa.panel`` elements apart.
-
-        ``a`` u8 [rows] of stride ``lda``, each read up to ``steps * group`` bytes.
-        """
+        """The function, emitted once."""
         source = "s8" if (isa.name, self.source) == ("vnni512", "s4") else self.source
-        name = f"tile_{source}_{self.rows}x{self.vectors * LANES}__{isa.name}"
+        size = f"{self.rows}x{self.vectors * LANES}"
+        name = f"tile_{source}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
-        parameters = {"a": "ptr", "lda": "i64", "weights": "ptr", "steps": "i64"}
-        parameters |= {"addend": "ptr"}
-        parameters |= {"zero_points": "ptr"} if self.source == "u4" else {}
-        parameters |= {"sums": "noalias"}
-        b = Builder.function(module, isa, name, internal=True, **parameters)
+        b = Builder.function(module, isa, name, internal=True, **self.parameters())
         _TileEmitter(self, b).run()
         return b.ret()
 
 
 class _TileEmitter:
-    """The body of a ``Tile``; its state are the sums [chain][row][vector]."""
+    """The body of a ``Tile``: lines, tiles of rows, segments, groups of four K."""
 
     def __init__(self, tile: Tile, b: Builder) -> None:
         self.tile = tile
         self.b = b
         self.dot = dot_for(b.isa, tile.dot)
-        self.chains = tile.chains(b.isa)
-        self.outputs = tile.rows * tile.vectors
-        self.row_pointers = [b.pointer("a")]
-        for _ in range(1, tile.rows):
-            self.row_pointers.append(self.row_pointers[-1] + b.value("lda"))
-        self.panel = b.pointer("weights")
+        self.writer = TileWriter(b, tile.epilogue, tile.vectors, b.value("count"))
 
     def run(self) -> None:
         b, tile = self.b, self.tile
-        zero = b.i32(0, LANES)
-        state = self._addends() * tile.rows + [zero] * (self.outputs * (self.chains - 1))
-        steps = b.value("steps")
-        unroll = max(1, self.chains // (tile.group // 4))
-        unrolled = steps & ~(unroll - 1)
-        with b.loop(0, unrolled, unroll, carry=state) as step:
-            for i in range(unroll):
-                self._step(state, step + i, i)
-        if unroll > 1:
-            with b.loop(unrolled, steps, carry=state) as step:
-                self._step(state, step, 0)
-        self._store(state)
+        pixels = b.value("pixels")
+        whole = pixels - pixels % tile.rows
+        outputs = [b.pointer("out")]
+        if tile.epilogue.residual:
+            outputs.append(b.pointer("residual"))
+        lines = [b.pointer("a"), *outputs]
+        with b.loop(0, b.value("lines"), carry=lines):
+            cursor = list(lines)
+            with b.loop(0, whole, tile.rows, carry=cursor):
+                self._rows(cursor, tile.rows)
+            if tile.rows > 1:
+                with b.loop(whole, pixels, carry=cursor):
+                    self._rows(cursor, 1)
+            lines[:] = [lines[0] + b.value("line"), *cursor[1:]]
 
-    def _addends(self) -> list[Value]:
+    def _rows(self, cursor: list[Pointer], rows: int) -> None:
+        """The outputs of some rows; ``cursor`` (a, out, residual) moves on."""
+        b = self.b
+        strides = [b.value("lda"), b.value("ldc")]
+        strides += [b.value("ldr")] if self.tile.epilogue.residual else []
+        sums = self._sums(cursor[0], rows)
+        starts = list(cursor)
+
+        def out(row: int) -> Pointer:
+            return starts[1] + strides[1] * row
+
+        def residual(row: int) -> Pointer:
+            return starts[2] + strides[2] * row
+
+        self.writer.write(sums, out, residual if self.tile.epilogue.residual else None)
+        cursor[:] = [p + s * rows for p, s in zip(starts, strides, strict=True)]
+
+    def _sums(self, a: Pointer, rows: int) -> list[Value]:
+        """Sums of ``rows`` rows, row after row; few rows have several chains of additions."""
+        b, tile = self.b, self.tile
+        outputs = rows * tile.vectors
+        chains = max(1, min(4, b.isa.accumulators // outputs))
+        unroll = max(1, chains // (tile.group // 4))
+        zero = b.i32(0, LANES)
+        sums = self._addends(a) * rows + [zero] * (outputs * (chains - 1))
+        lda, steps = b.value("lda"), b.value("steps")
+        state: list[Any] = [*sums, b.pointer("weights")]
+        with b.loop(0, b.value("segments") * 8, 8, carry=state) as segment:
+            start = a + b.pointer("offsets").load("i64", segment, 0)
+            inner = [*state, *(start + lda * row for row in range(0, rows, ROWS_PER_POINTER))]
+            first = b.i64(0)
+            if unroll > 1:
+                first = steps & ~(unroll - 1)
+                with b.loop(0, first, unroll, carry=inner):
+                    for i in range(unroll):
+                        self._step(inner, len(sums), rows, i)
+            with b.loop(first, steps, carry=inner):
+                self._step(inner, len(sums), rows, 0)
+            state[:] = inner[: len(state)]
+        totals = state[:outputs]
+        for chain in range(1, chains):
+            part = state[chain * outputs : (chain + 1) * outputs]
+            totals = [total + more for total, more in zip(totals, part, strict=True)]
+        return totals
+
+    def _step(self, state: list[Any], sums: int, rows: int, index: int) -> None:
+        """One group of four K (two of nibbles), the ``index``-th of an unrolled loop.
+
+        ``state``: the sums, the weights, the pointers to the rows; the pointers move on.
+        """
+        tile, lda = self.tile, self.b.value("lda")
+        outputs = rows * tile.vectors
+        pointers: list[Pointer] = state[sums + 1 :]
+        groups = self._weights(state[sums])
+        for i, weights in enumerate(groups):
+            base = (index * len(groups) + i) * outputs % sums
+            for row in range(rows):
+                pointer = pointers[row // ROWS_PER_POINTER] + lda * (row % ROWS_PER_POINTER)
+                a = self.dot.broadcast(pointer.load_i32(4 * i, 0))
+                for v, w in enumerate(weights):
+                    place = base + row * tile.vectors + v
+                    state[place] = self.dot.add(state[place], a, w)
+        panel = state[sums] + 64 * tile.vectors * self.dot.words
+        state[sums:] = [panel, *(p + tile.group for p in pointers)]
+
+    def _weights(self, panel: Pointer) -> list[list[Operand]]:
+        """Per four K of the step, per vector, the weights."""
+        vectors = self.tile.vectors
+        words = self.dot.words
+        loaded = [
+            tuple(panel.load_i32(64 * (vectors * word + v)) for word in range(words))
+            for v in range(vectors)
+        ]
+        if self.tile.source != "u4":
+            return [[self.dot.weight(w) for w in loaded]]
+        low = [self.dot.weight((w[0] & LOW_NIBBLES,)) for w in loaded]
+        high = [self.dot.weight((w[0].shift_right_logical(4) & LOW_NIBBLES,)) for w in loaded]
+        return [low, high]
+
+    def _addends(self, a: Pointer) -> list[Value]:
         """Of each vector, with the zero point of nibbles applied to the sum of activations."""
         b, tile = self.b, self.tile
         vectors = range(tile.vectors)
@@ -100,12 +186,12 @@ class _TileEmitter:
         if tile.source != "u4":
             return addends
         zero_points = [b.pointer("zero_points").load_u8_as_i32(v * LANES) for v in vectors]
-        total = self._activation_sum()
+        total = self._activation_sum(a)
         return [addend - z * total for addend, z in zip(addends, zero_points, strict=True)]
 
-    def _activation_sum(self) -> Value:
+    def _activation_sum(self, a: Pointer) -> Value:
         """The sum of the activations that the steps read: 64 at a time, then 8."""
-        b, a = self.b, self.b.pointer("a")
+        b = self.b
         ones = self.dot.weight((b.i32(ALL_BYTES, LANES),))
         count = b.value("steps") * 8
         wide = [b.i32(0, LANES)]
@@ -115,42 +201,6 @@ class _TileEmitter:
         with b.loop(count & ~63, count, 8, carry=narrow) as k:
             narrow[0] = narrow[0] + a.load_u8_as_i32(k, 8)
         return b.tree_sum(wide[0]) + b.tree_sum(narrow[0])
-
-    def _step(self, state: list[Value], step: Value, index: int) -> None:
-        """``index`` is the step's place in the unrolled loop."""
-        tile = self.tile
-        groups = self._weights(step)
-        for i, weights in enumerate(groups):
-            base = (index * len(groups) + i) % self.chains * self.outputs
-            for row, pointer in enumerate(self.row_pointers):
-                a = self.dot.broadcast(pointer.load_i32(step * tile.group + 4 * i, 0))
-                for v, w in enumerate(weights):
-                    place = base + row * tile.vectors + v
-                    state[place] = self.dot.add(state[place], a, w)
-
-    def _weights(self, step: Value) -> list[list[Operand]]:
-        """Per four K of the step, per vector, the weights."""
-        vectors = self.tile.vectors
-        words = self.dot.words
-        start = self.panel + step * (64 * vectors * words)
-        loaded = [
-            tuple(start.load_i32(64 * (vectors * word + v)) for word in range(words))
-            for v in range(vectors)
-        ]
-        if self.tile.source != "u4":
-            return [[self.dot.weight(w) for w in loaded]]
-        low = [self.dot.weight((w[0] & LOW_NIBBLES,)) for w in loaded]
-        high = [self.dot.weight((w[0].shift_right_logical(4) & LOW_NIBBLES,)) for w in loaded]
-        return [low, high]
-
-    def _store(self, state: list[Value]) -> None:
-        tile = self.tile
-        for i in range(self.outputs):
-            total = state[i]
-            for chain in range(1, self.chains):
-                total = total + state[chain * self.outputs + i]
-            row, vector = divmod(i, tile.vectors)
-            self.b.pointer("sums").store(total, row * self.b.isa.panel * 4 + vector * 64)
 
 
 def emit_expand(module: Any, isa: Isa) -> Any:

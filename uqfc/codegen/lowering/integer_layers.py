@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
@@ -27,7 +27,13 @@ from uqfc.codegen.kernels import (
 )
 from uqfc.codegen.kernels.epilogue import Output
 from uqfc.codegen.lowering.geometry import conv_dims
-from uqfc.codegen.lowering.registry import Choice, lowering, no_kernel, operand_index
+from uqfc.codegen.lowering.registry import (
+    Choice,
+    constant_operand,
+    lowering,
+    no_kernel,
+    operand_index,
+)
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.qkernel import LaunchOp, Packing
 from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp
@@ -92,29 +98,47 @@ def scalars_of(op: IntegerLayerOp) -> Scalars:
     )
 
 
-def layer_kernel(op: IntegerLayerOp, isa: Isa) -> LayerKernel:
+def is_bounded(op: IntegerLayerOp, multiplier: np.ndarray) -> bool:
+    """No value before rounding reaches 2**31, because no sum does.
+
+    Activations never give more than the larger of their operand's magnitude and 1.
+    """
+    e = op.epilogue.data
+    factor = max([1.0, *map(abs, e.activation.params)]) * e.reciprocal if e.activation else 1.0
+    residual = 0.0 if op.residual is None else 255 * abs(e.residual_multiplier)
+    largest = float(np.abs(multiplier).max(initial=0)) * 2.0**31 + residual + 1
+    return largest * factor <= 2.0**30
+
+
+def layer_kernel(op: IntegerLayerOp, isa: Isa, multiplier: np.ndarray | None = None) -> LayerKernel:
     """The kernel for a layer; weights must be in canonical form (``canonicalize-weights``)."""
     storage = STORAGES[element_of(op.weight)]
     epilogue = epilogue_of(op)
+    if epilogue.output == "u8" and multiplier is not None and is_bounded(op, multiplier):
+        epilogue = replace(epilogue, bounded=True)
     if isinstance(op, QConv2dOp):
         dims = conv_dims(op)
         if op.is_depthwise:
             return LayerKernel(
                 depthwise_spec(isa, dims, storage, epilogue), dims, Packing("depthwise", storage)
             )
-        packing = Packing("panels", storage, isa.panel, dims.groups)
-        return LayerKernel(conv_spec(isa, dims, storage, epilogue), dims, packing)
-    n, k = shape_of(op.weight)
-    rows = prod(shape_of(op.x)[:-1])
-    spec = gemm_spec(isa, rows, storage, epilogue)
-    return LayerKernel(spec, GemmDims.dense(rows, k, n), Packing("panels", storage, isa.panel))
+        if not dims.is_product:
+            packing = Packing("panels", storage, isa.panel, dims.groups, dims.segments)
+            return LayerKernel(conv_spec(isa, dims, storage, epilogue), dims, packing)
+        product = dims.product
+    else:
+        n, k = shape_of(op.weight)
+        product = GemmDims.dense(prod(shape_of(op.x)[:-1]), k, n)
+    spec = gemm_spec(isa, product.rows, storage, epilogue)
+    return LayerKernel(spec, product, Packing("panels", storage, isa.panel))
 
 
 @lowering(QConv2dOp, QLinearOp)
 def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> Choice:
     if element_of(op.weight) not in STORAGES:
         raise no_kernel(launch, op.name, isa, f"weights of {element_of(op.weight)}")
-    kernel, scalars = layer_kernel(op, isa), scalars_of(op)
+    multipliers = constant_operand(launch, op.multiplier)
+    kernel, scalars = layer_kernel(op, isa, multipliers), scalars_of(op)
     x, weight, addend, multiplier = (
         operand_index(v) for v in (op.x, op.weight, op.addend, op.multiplier)
     )

@@ -1,0 +1,57 @@
+"""Rows of an NHWC image with their padding, one after the other in scratch memory.
+
+In such a strip every window of a convolution is inside, and a kernel row is adjacent bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.vector import Pointer, Value
+
+CHUNK = 64
+PARAMETERS: dict[str, str] = {
+    "height": "i64",
+    "image_line": "i64",
+    "left": "i64",
+    "copied": "i64",
+    "pitch": "i64",
+    "pad_value": "i32",
+}
+"""Rows of the image; bytes of one, of its padding at the left, of what is copied of it, of a row of
+the strip."""
+
+
+def emit_padding(module: Any, isa: Isa) -> Any:
+    """``f(image, strip, first, count, *PARAMETERS)``, emitted once.
+
+    Rows ``first … first + count - 1`` of the image, which need not exist, to ``strip``. Copies and
+    fills are whole chunks in ascending order, of which the next one overwrites what is too much:
+    ``pitch`` is a multiple of a chunk and at least one more than a row has, and up to 63 bytes
+    after the image may be read.
+    """
+    name = f"pad_rows__{isa.name}"
+    if function := find_function(module, name):
+        return function
+    parameters = {"image": "ptr", "strip": "noalias", "first": "i64", "count": "i64", **PARAMETERS}
+    b = Builder.function(module, isa, name, internal=True, **parameters)
+    left, pitch, height = b.value("left"), b.value("pitch"), b.value("height")
+    target = [b.pointer("strip")]
+    with b.loop(b.value("first"), b.value("first") + b.value("count"), carry=target) as row:
+        inside = row.ge(0) & row.lt(height)
+        copied = b.select(inside, b.value("copied"), b.i64(0))
+        _fill(b, target[0], b.i64(0), left)
+        source, body = b.pointer("image") + row * b.value("image_line"), target[0] + left
+        with b.loop(0, copied, CHUNK) as offset:
+            body.store(source.load("i8", offset, CHUNK), offset)
+        _fill(b, target[0], left + copied, pitch - CHUNK)
+        target[0] = target[0] + pitch
+    return b.ret()
+
+
+def _fill(b: Builder, target: Pointer, start: Value, end: Value) -> None:
+    value = b.value("pad_value").trunc("i8").splat(CHUNK)
+    with b.loop(start, end, CHUNK) as offset:
+        target.store(value, offset)

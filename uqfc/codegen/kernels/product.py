@@ -1,0 +1,207 @@
+"""All panels of output channels applied to some lines of pixels: the core of ``gemm``, ``conv``.
+
+Blocked for the caches: as many panels as a second level cache holds beside the pixels are expanded
+(INT4) and then applied to a few lines at a time, whose inputs and outputs stay in the first level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.operands import Operands
+from uqfc.codegen.kernels.tile import Tile, emit_expand
+from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.packing import PanelLayout, Storage, round_up
+
+BLOCK_BYTES = 256 * 1024
+"""Aim for the size of the panels of a block."""
+LINES_BYTES = 20 * 1024
+"""Aim for the size of the inputs and outputs that a block of panels is applied to."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """``out = epilogue(a @ weights.T)`` for lines of pixels whose K are in segments; see ``Tile``.
+
+    INT4 panels are expanded to int8 in scratch memory, unless tiles are single rows.
+    """
+
+    isa: Isa
+    storage: Storage
+    tile_rows: int
+    epilogue: Epilogue
+
+    @property
+    def expands(self) -> bool:
+        return self.storage == "u4" and self.tile_rows > 1
+
+    def scratch_bytes(self, layout: PanelLayout) -> int:
+        """Bytes of scratch memory: the expanded panels of a block."""
+        if not self.expands:
+            return 0
+        return layout.padded_k * min(self.block_channels(layout), layout.padded_n)
+
+    def block_channels(self, layout: PanelLayout) -> int:
+        """Output channels of a block: whole panels."""
+        words = 2 if self.storage == "s16" else 1
+        panels = BLOCK_BYTES // (layout.padded_k * words * layout.panel)
+        return min(max(1, panels) * layout.panel, round_up(layout.n, layout.panel))
+
+    def tile(self, vectors: int) -> Tile:
+        source = "s4" if self.expands else self.storage
+        return Tile(self.tile_rows, vectors, source, self.epilogue)
+
+    def parameters(self, *, inside: bool) -> dict[str, str]:
+        """Names and kinds of the function's parameters, in the order of ``arguments``.
+
+        ``inside``: those of the rows, too, which are as in ``Tile``; ``last_pixels`` are those of
+        the last line. ``chunk`` lines at a time (1 if the last line is another), ``block``
+        channels; ``panel_steps`` are the words of K of a packed channel.
+        """
+        parameters: dict[str, str] = {}
+        if inside:
+            parameters |= {"a": "ptr", "lda": "i64", "pixels": "i64", "last_pixels": "i64"}
+            parameters |= {"lines": "i64", "line": "i64", "chunk": "i64"}
+            parameters |= {"offsets": "ptr", "segments": "i64"}
+        parameters |= {"steps": "i64", "panel_steps": "i64", "n": "i64", "block": "i64"}
+        parameters |= {"weights": "ptr"}
+        parameters |= {"addend": "ptr", "multiplier": "ptr", "scratch": "ptr"}
+        parameters |= {"out": "ptr", "ldc": "i64"}
+        parameters |= {"residual": "ptr", "ldr": "i64"} if self.epilogue.residual else {}
+        return parameters | self.epilogue.scalars()
+
+    def arguments(
+        self, operands: Operands, layout: PanelLayout, ldc: int, ldr: int
+    ) -> list[Pointer | int]:
+        """Of one group, before the scalars; ``ldc`` in elements. ValueError without a pointer."""
+        scratch = operands.scratch if self.expands else operands.x
+        if scratch is None:
+            raise ValueError("an INT4 product needs scratch memory")
+        group = 4 if self.expands or self.storage != "u4" else 8
+        packed = 8 if self.storage == "u4" else 4
+        arguments: list[Pointer | int] = [-(-layout.segment_k // group), layout.padded_k // packed]
+        arguments += [layout.n, self.block_channels(layout)]
+        arguments += [operands.weights, operands.addend, operands.multiplier, scratch]
+        arguments += [operands.out, ldc * self.epilogue.element_bytes]
+        if self.epilogue.residual:
+            if operands.residual is None:
+                raise ValueError("a product that adds needs a residual")
+            arguments += [operands.residual, ldr]
+        return arguments
+
+    def emit(self, module: Any, isa: Isa) -> Any:
+        """The function, emitted once."""
+        storage = "n4" if self.storage == "u4" and not self.expands else self.storage
+        size = f"{self.tile_rows}x{isa.panel}"
+        name = f"product_{storage}_{size}_{self.epilogue.name}__{isa.name}"
+        if function := find_function(module, name):
+            return function
+        tiles = {v: self.tile(v).emit(module, isa) for v in range(isa.tile_vectors, 0, -1)}
+        expand = emit_expand(module, isa) if self.expands else None
+        parameters = self.parameters(inside=True)
+        b = Builder.function(module, isa, name, internal=True, **parameters)
+        _Panels(self, b, tiles, expand).run()
+        return b.ret()
+
+
+class _Panels:
+    """The loops of a ``Product``: blocks of panels, lines, panels."""
+
+    def __init__(
+        self, product: Product, b: Builder, tiles: dict[int, Any], expand: Any | None
+    ) -> None:
+        self.product = product
+        self.b = b
+        self.tiles = tiles
+        self.expand = expand
+        self.panel = product.isa.panel
+        words = b.value("panel_steps")
+        self.stored = words * (8 if product.storage == "s16" else 4)
+        self.used = words * 8 if expand is not None else self.stored
+        self.zero_points: Pointer | None = None
+        if product.storage == "u4":
+            padded = (b.value("n") + (LANES - 1)) & ~(LANES - 1)
+            self.zero_points = b.pointer("weights") + words * padded * 4
+
+    def run(self) -> None:
+        b, n, block = self.b, self.b.value("n"), self.b.value("block")
+        with b.loop(0, n, block) as first:
+            count = self._least(n - first, block)
+            weights = b.pointer("weights") + first * self.stored
+            if self.expand is not None:
+                self._expand(self.expand, weights, first, count)
+                weights = b.pointer("scratch")
+            lines, chunk, pixels = b.value("lines"), b.value("chunk"), b.value("pixels")
+            rows = [b.pointer("a"), b.pointer("out") + first * self.product.epilogue.element_bytes]
+            steps = [b.value("line") * chunk, b.value("ldc") * pixels * chunk]
+            if self.product.epilogue.residual:
+                rows.append(b.pointer("residual") + first)
+                steps.append(b.value("ldr") * pixels * chunk)
+            with b.loop(0, lines, chunk, carry=rows) as line:
+                here = self._least(lines - line, chunk)
+                is_last = (line + here).eq(lines)
+                size = b.select(is_last, b.value("last_pixels"), pixels)
+                self._lines(weights, first, count, here, size, rows)
+                rows[:] = [p + step for p, step in zip(rows, steps, strict=True)]
+
+    def _least(self, a: Value, b: Value) -> Value:
+        return self.b.select(a.lt(b), a, b)
+
+    def _expand(self, expand: Any, weights: Pointer, first: Value, count: Value) -> None:
+        b = self.b
+        assert self.zero_points is not None
+        steps = b.value("panel_steps")
+        with b.loop(0, count, self.panel) as channel:
+            padded = (count - channel + (LANES - 1)) & ~(LANES - 1)
+            channels = self._least(padded, b.i64(self.panel))
+            source, target = weights + channel * self.stored, b.pointer("scratch")
+            zero_points = self.zero_points + (first + channel)
+            b.call(expand, source, zero_points, channels, steps, target + channel * self.used)
+
+    def _lines(
+        self,
+        weights: Pointer,
+        first: Value,
+        count: Value,
+        lines: Value,
+        pixels: Value,
+        rows: list[Pointer],
+    ) -> None:
+        """Full panels, then one of the fewest vectors that hold the rest."""
+        b, panel, vectors = self.b, self.panel, self.product.isa.tile_vectors
+        changed: dict[str, Value | Pointer] = {"lines": lines, "pixels": pixels, "a": rows[0]}
+        with b.loop(0, count - (panel - 1), panel) as channel:
+            full = changed | {"count": b.i64(panel)}
+            self._panel(weights, first, channel, vectors, full, rows)
+        channel = count & ~(panel - 1)
+        rest = changed | {"count": count - channel}
+        for size in range(1, vectors + 1):
+            above = (count - channel).gt((size - 1) * LANES)
+            with b.when(above & (count - channel).le(size * LANES)):
+                self._panel(weights, first, channel, size, rest, rows)
+
+    def _panel(
+        self,
+        weights: Pointer,
+        first: Value,
+        channel: Value,
+        vectors: int,
+        changed: dict[str, Value | Pointer],
+        rows: list[Pointer],
+    ) -> None:
+        b, epilogue = self.b, self.product.epilogue
+        own: dict[str, Value | Pointer] = {
+            "weights": weights + channel * self.used,
+            "addend": b.pointer("addend") + (first + channel) * 4,
+            "multiplier": b.pointer("multiplier") + (first + channel) * 4,
+            "out": rows[1] + channel * epilogue.element_bytes,
+        }
+        if epilogue.residual:
+            own["residual"] = rows[2] + channel
+        if self.expand is None and self.zero_points is not None:
+            own["zero_points"] = self.zero_points + (first + channel)
+        b.call_with(self.tiles[vectors], changed | own)

@@ -1,0 +1,94 @@
+"""Sums of some rows of a tile to the outputs of an epilogue, several vectors at a time.
+
+The sums may be registers of the kernel that made them or loads of a buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.saturating import PACKED, Saturation
+from uqfc.codegen.vector import LANES, Pointer, Value
+
+Rows = Callable[[int], Pointer]
+"""The address of a row of a tile."""
+
+
+class TileWriter:
+    """Writes rows of ``16 * vectors`` channels, of which the first ``count`` exist.
+
+    Make it before the loops that use it, in a function that has the epilogue's scalars and the
+    pointer ``multiplier`` to the multipliers of these channels.
+    """
+
+    def __init__(self, b: Builder, epilogue: Epilogue, vectors: int, count: Value) -> None:
+        self.b = b
+        self.epilogue = epilogue
+        self.vectors = vectors
+        self.count = count
+        self.full = count.ge(vectors * LANES)
+        self.scalars = {name: b.value(name) for name in epilogue.scalars()}
+        self.saturation: Saturation | None = None
+        if epilogue.output == "u8":
+            low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
+            self.saturation = Saturation(b, low, high, zero_point, epilogue.bounded)
+
+    def write(self, sums: Sequence[Value], out: Rows, residual: Rows | None) -> None:
+        """``sums`` int32, row after row; all residuals of a row are read before it is written."""
+        rows = len(sums) // self.vectors
+        multipliers = self._multipliers()
+        together = max(1, PACKED // self.vectors) if self.saturation else 1
+        for first in range(0, rows, together):
+            chosen = range(first, min(rows, first + together))
+            values = [
+                self._value(sums[row * self.vectors + v], multipliers[v], residual, row, v)
+                for row in chosen
+                for v in range(self.vectors)
+            ]
+            if self.saturation:
+                self._store_bytes(self.saturation, values, [out(row) for row in chosen])
+            else:
+                self._store_words(values, out(first))
+
+    def _multipliers(self) -> list[Value | None]:
+        if self.epilogue.output == "i32":
+            return [None] * self.vectors
+        pointer = self.b.pointer("multiplier")
+        return [pointer.load_f32(v * LANES * 4) for v in range(self.vectors)]
+
+    def _value(
+        self, total: Value, multiplier: Value | None, residual: Rows | None, row: int, vector: int
+    ) -> Value:
+        extra = None if residual is None else residual(row).load_u8_as_i32(vector * LANES)
+        return self.epilogue.before_rounding(total, multiplier, extra, self.scalars)
+
+    def _store_bytes(
+        self, saturation: Saturation, values: list[Value], rows: list[Pointer]
+    ) -> None:
+        """Rows that are one pack together."""
+        packed = saturation.pack(values)
+        width = self.vectors * LANES
+        parts = [packed.shuffle(range(i * width, (i + 1) * width)) for i in range(len(rows))]
+        self._store(parts, rows, 0)
+
+    def _store_words(self, values: list[Value], row: Pointer) -> None:
+        for v, value in enumerate(values):
+            self._store([value], [row + v * LANES * 4], v * LANES)
+
+    def _store(self, parts: list[Value], rows: list[Pointer], first: int) -> None:
+        """A vector of the channels from ``first`` on to each row."""
+        rest = self.count - first
+        if self.b.isa.masked_memory:
+            for part, row in zip(parts, rows, strict=True):
+                row.store_first(part, rest)
+            return
+        with self.b.if_else(self.full) as (whole, partial):
+            with whole:
+                for part, row in zip(parts, rows, strict=True):
+                    row.store(part)
+            with partial:
+                rest = self.b.select(rest.gt(0), rest, self.b.i64(0))
+                for part, row in zip(parts, rows, strict=True):
+                    row.store_first(part, rest)
