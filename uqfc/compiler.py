@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
+from uqfc.cache import Cache
 from uqfc.calibrate import Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
 from uqfc.dialects.quant import DcastOp, QcastOp
@@ -77,6 +78,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     pass_pipeline: str | Iterable[ModulePass] = "",
     progress: Progress | None = None,
     trace: Trace | None = None,
+    cache: bool = True,
 ) -> CompiledModel:
     """Compile an ONNX model (path, bytes or ``onnx.ModelProto``) for a target.
 
@@ -86,7 +88,8 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     (``channel`` or ``tensor``), ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes
     dynamic dimensions. ``strict``: a layer that does not get the type that was asked for is a
     FallbackError. ``pass_pipeline``: passes of yours, by name (``"a,b{option=1}"``) or as objects,
-    run on the float graph after fusion. ``trace`` sees the module after every pass.
+    run on the float graph after fusion. ``trace`` sees the module after every pass. ``cache``:
+    whether kernels may come from, and go to, the cache on disk (``uqfc.cache``).
 
     Raises subclasses of UqfcError for everything that the caller can mend.
     """
@@ -110,7 +113,8 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     run_passes(module, integer_passes(), trace, verifier)
     if strict:
         check_no_fallback(module, str(target))
-    return build(module, table, str(target), name, strategy, trace)
+    store = Cache() if cache else None
+    return build(module, table, str(target), name, strategy, trace, store)
 
 
 def one_of(kind: type[Choice], value: str, argument: str) -> Choice:

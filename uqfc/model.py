@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from xdsl.dialects.builtin import ModuleOp, f32
 from xdsl.ir import Operation, SSAValue
 
+from uqfc.cache import Cache
 from uqfc.codegen.artifact import encode_info, write_object_file, write_shared_object
 from uqfc.codegen.header import default_prefix
 from uqfc.codegen.isa import isa_for
-from uqfc.codegen.jit import compile_object, load, optimized, target_machine
+from uqfc.codegen.jit import compile_objects, load, optimized, target_machine
 from uqfc.codegen.module import RUN, Compiled, emit_module
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.qkernel import ALIGNMENT, LaunchOp, as_tensor, yielded
@@ -49,6 +50,7 @@ class CompiledModel:
     target: Target
     info: Mapping[str, Any]
     compiled: Compiled = field(repr=False)
+    cache: Cache | None = field(default=None, repr=False)
 
     def run(
         self, inputs: Mapping[str, ArrayLike], out: Mapping[str, Array] | None = None
@@ -89,7 +91,7 @@ class CompiledModel:
         match where.suffix:
             case ".so":
                 weights = self.compiled.weights
-                write_shared_object(where, [self._object], weights, info, self.target)
+                write_shared_object(where, self._objects, weights, info, self.target)
             case ".o":
                 isa = isa_for(self.target)
                 ir = str(optimized(self.compiled.module, target_machine(isa)))
@@ -99,8 +101,8 @@ class CompiledModel:
                 raise UqfcError(f"{where}: unknown suffix '{other}'; accepted: .so, .o")
 
     @cached_property
-    def _object(self) -> bytes:
-        return compile_object(self.compiled.module, isa_for(self.target))
+    def _objects(self) -> list[bytes]:
+        return compile_objects(self.compiled.module, isa_for(self.target), self.cache)
 
     @cached_property
     def _loaded(self) -> Model:
@@ -110,7 +112,7 @@ class CompiledModel:
                 f"target {self.target.name} needs CPU features that this machine lacks: "
                 + ", ".join(missing)
             )
-        code = load(self._object, [RUN])
+        code = load(self._objects, [RUN])
         return Model.from_function(
             code.address(RUN), encode_info(self.info), self.compiled.weights, code
         )
@@ -129,6 +131,7 @@ def build(
     name: str,
     strategy: str,
     trace: Trace | None = None,
+    cache: Cache | None = None,
 ) -> CompiledModel:
     """Lower the network to kernels of the target. ``target`` is its name or path."""
     kernels = network.clone()
@@ -166,7 +169,7 @@ def build(
             },
         },
     }
-    return CompiledModel(network, kernels, table, info, compiled)
+    return CompiledModel(network, kernels, table, info, compiled, cache)
 
 
 def returned(block: Any) -> list[SSAValue]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from uqfc.cli.bench import bench
+from uqfc.cli.cache import cache
 from uqfc.cli.compile import compile_command
 from uqfc.cli.console import complain
 from uqfc.cli.inspect import inspect
@@ -33,6 +34,7 @@ app.command()(bench)
 app.command()(inspect)
 app.command()(verify)
 app.command()(targets)
+app.command()(cache)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

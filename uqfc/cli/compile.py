@@ -47,6 +47,9 @@ def compile_command(
     pass_pipeline: Annotated[
         str, typer.Option(help="Passes of yours after fusion: 'pass-a,pass-b{option=1}'.")
     ] = "",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Use what was compiled before.")
+    ] = True,
 ) -> None:
     """Compile an ONNX model to a native binary."""
     shapes = dict(parse_shape(text) for text in shape or ())
@@ -64,6 +67,7 @@ def compile_command(
             strict=strict,
             pass_pipeline=pass_pipeline,
             progress=report,
+            cache=cache,
         )
         compiled.save(output)
     seconds = time.perf_counter() - started

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
+import os
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from uqfc.cache import Cache, key_of
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.llvm import VERSION, emit_object, run_passes
 from uqfc.codegen.llvm import binding as llvm
+from uqfc.codegen.units import split
 
 C_TYPES: dict[str, Any] = {
     "ptr": ctypes.c_void_p,
@@ -41,7 +49,7 @@ def target_machine(isa: Isa) -> Any:
 
 
 def optimized(module: Any, machine: Any) -> Any:
-    """The parsed, verified and optimized LLVM module of an llvmlite ``ir.Module``.
+    """The parsed, verified and optimized LLVM module of an llvmlite ``ir.Module``, or of its text.
 
     A short list of passes: kernels are written in the form they should have, and no pass that
     turns loops into library calls or reorders arithmetic may run.
@@ -61,14 +69,50 @@ def optimized(module: Any, machine: Any) -> Any:
     builder = llvm.create_pass_builder(machine, options)
     for function in parsed.functions:
         if not function.is_declaration:
-            passes.run(function, builder)
+            run_passes(passes, function, builder)
     return parsed
 
 
 def compile_object(module: Any, isa: Isa) -> bytes:
-    """The ELF object of an llvmlite ``ir.Module``. Same module, same bytes."""
+    """The ELF object of an llvmlite ``ir.Module``, or of its text. Same module, same bytes."""
     machine = target_machine(isa)
-    return machine.emit_object(optimized(module, machine))
+    return emit_object(machine, optimized(module, machine))
+
+
+def compile_objects(
+    module: Any, isa: Isa, cache: Cache | None = None, threads: int | None = None
+) -> list[bytes]:
+    """ELF objects that make up an llvmlite ``ir.Module`` together, each of one function.
+
+    They are taken from the cache, or compiled in parallel, by default by as many threads as this
+    process has cores. The bytes are the same in every case.
+    """
+    units = split(module)
+    keys = [_key(unit, isa) for unit in units]
+    found = [None if cache is None else cache.get(key) for key in keys]
+    missing = [index for index, value in enumerate(found) if value is None]
+    with ThreadPoolExecutor(min(threads or _cores(), max(len(missing), 1))) as pool:
+        made = pool.map(partial(compile_object, isa=isa), [units[index] for index in missing])
+        for index, value in zip(missing, made, strict=True):
+            found[index] = value
+            if cache is not None:
+                cache.put(keys[index], value)
+    return [value for value in found if value is not None]
+
+
+def _key(unit: str, isa: Isa) -> str:
+    """What the object of a unit depends on; that this file does is in it as well."""
+    return key_of(["object", unit, isa.triple, isa.cpu, isa.feature_string, VERSION, _source()])
+
+
+@functools.cache
+def _source() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def assembly(module: Any, isa: Isa) -> str:
