@@ -63,7 +63,8 @@ class Tile:
 
     def emit(self, module: Any, isa: Isa) -> Any:
         """The function, emitted once."""
-        source = "s8" if (isa.name, self.source) == ("vnni512", "s4") else self.source
+        plain = self.source == "s4" and dot_for(isa, "s4") is dot_for(isa, "s8")
+        source = "s8" if plain else self.source
         size = f"{self.rows}x{self.vectors * LANES}"
         name = f"tile_{source}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
@@ -121,7 +122,7 @@ class _TileEmitter:
         b, tile = self.b, self.tile
         outputs = rows * tile.vectors
         chains = max(1, min(4, b.isa.accumulators // outputs))
-        unroll = max(1, chains // (tile.group // 4))
+        unroll = max(1, chains * self.dot.together // (tile.group // 4))
         zero = b.i32(0, LANES)
         sums = self._addends(a) * rows + [zero] * (outputs * (chains - 1))
         lda, steps = b.value("lda"), b.value("steps")
@@ -133,10 +134,9 @@ class _TileEmitter:
             if unroll > 1:
                 first = steps & ~(unroll - 1)
                 with b.loop(0, first, unroll, carry=inner):
-                    for i in range(unroll):
-                        self._step(inner, len(sums), rows, i)
+                    self._steps(inner, len(sums), rows, unroll)
             with b.loop(first, steps, carry=inner):
-                self._step(inner, len(sums), rows, 0)
+                self._steps(inner, len(sums), rows, 1)
             state[:] = inner[: len(state)]
         totals = state[:outputs]
         for chain in range(1, chains):
@@ -144,25 +144,28 @@ class _TileEmitter:
             totals = [total + more for total, more in zip(totals, part, strict=True)]
         return totals
 
-    def _step(self, state: list[Any], sums: int, rows: int, index: int) -> None:
-        """One group of four K (two of nibbles), the ``index``-th of an unrolled loop.
+    def _steps(self, state: list[Any], sums: int, rows: int, count: int) -> None:
+        """``count`` groups of four K (of eight, if nibbles), one chain of sums after the other.
 
         ``state``: the sums, the weights, the pointers to the rows; the pointers move on.
         """
         tile, lda = self.tile, self.b.value("lda")
         outputs = rows * tile.vectors
+        chains = sums // outputs
+        panel: Pointer = state[sums]
         pointers: list[Pointer] = state[sums + 1 :]
-        groups = self._weights(state[sums])
-        for i, weights in enumerate(groups):
-            base = (index * len(groups) + i) * outputs % sums
-            for row in range(rows):
-                pointer = pointers[row // ROWS_PER_POINTER] + lda * (row % ROWS_PER_POINTER)
-                a = self.dot.broadcast(pointer.load_i32(4 * i, 0))
-                for v, w in enumerate(weights):
-                    place = base + row * tile.vectors + v
-                    state[place] = self.dot.add(state[place], a, w)
-        panel = state[sums] + 64 * tile.vectors * self.dot.words
-        state[sums:] = [panel, *(p + tile.group for p in pointers)]
+        panel_step = 64 * tile.vectors * self.dot.words
+        groups = [g for i in range(count) for g in self._weights(panel + panel_step * i)]
+        for row in range(rows):
+            pointer = pointers[row // ROWS_PER_POINTER] + lda * (row % ROWS_PER_POINTER)
+            words = [self.dot.broadcast(pointer.load_i32(4 * i, 0)) for i in range(len(groups))]
+            for v in range(tile.vectors):
+                weights = [group[v] for group in groups]
+                for chain in range(min(chains, len(groups))):
+                    place = chain * outputs + row * tile.vectors + v
+                    own = slice(chain, None, chains)
+                    state[place] = self.dot.sum(state[place], words[own], weights[own])
+        state[sums:] = [panel + panel_step * count, *(p + tile.group * count for p in pointers)]
 
     def _weights(self, panel: Pointer) -> list[list[Operand]]:
         """Per four K of the step, per vector, the weights."""
