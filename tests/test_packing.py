@@ -30,13 +30,22 @@ def random_weights(
     storage=st.sampled_from(["s8", "u4", "s16"]),
     panel=st.sampled_from([16, 32]),
     groups=st.integers(1, 3),
+    segments=st.integers(1, 3),
+    unit=st.sampled_from([4, 64]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_unpack_inverts_pack(
-    n: int, k: int, storage: Storage, panel: int, groups: int, seed: int
+    n: int,
+    k: int,
+    storage: Storage,
+    panel: int,
+    groups: int,
+    segments: int,
+    unit: int,
+    seed: int,
 ) -> None:
-    layout = PanelLayout(n, k, storage, panel, groups)
-    weights, zero_points = random_weights((groups * n, k), storage, seed)
+    layout = PanelLayout(n, segments * k, storage, panel, groups, segments, unit)
+    weights, zero_points = random_weights((groups * n, segments * k), storage, seed)
     packed = layout.pack(weights, zero_points)
     assert packed.shape == (layout.bytes,)
     unpacked, unpacked_zero_points = layout.unpack(packed)

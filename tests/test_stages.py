@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
 
 from tests.codegen import amx
-from tests.networks import awkward_inputs, integer, networks, quantized_networks
+from tests.networks import (
+    NetworkBuilder,
+    awkward_inputs,
+    integer,
+    named,
+    networks,
+    quantized,
+    quantized_networks,
+)
 from tests.passes.graphs import random_inputs, same_bits
-from uqfc.dialects.tensors import Array
+from uqfc.dialects import nn
+from uqfc.dialects.tensors import Array, shape_of
 from uqfc.interpreter import Interpreter
 from uqfc.model import CompiledModel, build
 from uqfc.pipeline import integer_passes, kernel_passes, run_passes
@@ -76,6 +87,37 @@ def test_every_level_gives_the_same_bits(target: str, module: ModuleOp) -> None:
 def test_float_networks_too(target: str, module: ModuleOp) -> None:
     skip_unless_runnable(target)
     check_every_level(module, target)
+
+
+def network_for_tiles(strategy: str) -> ModuleOp:
+    """Layers that are large enough for matrix tiles, some of them just so."""
+    b = NetworkBuilder([(1, 13, 11, 40)], seed=1)
+    x = b.block.args[0]
+    around = (1, 1, 1, 1)
+
+    def conv(x: SSAValue, outputs: int, kernel: int, **options: Any) -> SSAValue:
+        weight = b.weights("plain", outputs, kernel, kernel, shape_of(x)[-1])
+        bias = b.constant(b.random.standard_normal(outputs))
+        return b.layer(nn.Conv2dOp(x, weight, bias, **options))
+
+    wide = conv(x, 70, 3, padding=around, activation=nn.fn("hard_swish"))
+    small = conv(wide, 50, 1, strides=(2, 2))
+    back = conv(small, 33, 3, dilations=(1, 2), padding=(1, 2, 1, 2))
+    y = conv(back, 50, 1, residual=small)
+    rows = b.add(nn.ReshapeOp(y, (42, 50)))
+    return quantized(named(b.module([b.linear(rows, 17), back])), strategy)
+
+
+@on_every_target
+@pytest.mark.parametrize("strategy", ["int8", "int4", "mixed_int4_int8"])
+def test_layers_that_are_large_enough_for_tiles(target: str, strategy: str) -> None:
+    skip_unless_runnable(target)
+    network = integer(network_for_tiles(strategy))
+    model = compiled(network, target)
+    kernels = [layer.kernel or "" for layer in model.layers]
+    assert sum(name.endswith("__amx") for name in kernels) == (4 if "amx" in target else 0)
+    inputs = random_inputs(network)
+    assert not differing(model.reference(inputs), model.run(inputs))
 
 
 @on_every_target

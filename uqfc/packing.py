@@ -7,8 +7,8 @@ a time and take four consecutive ``k`` of one channel as one 32-bit word:
   a panel of the smallest multiple of 16 channels that holds it, so ``n`` is padded to
   ``padded_n``, a multiple of 16;
 - ``k`` is ``segments`` runs of the same length (the kernel rows of a convolution), each padded to a
-  multiple of 4, and then padded to ``padded_k``, a multiple of 4 (8 for ``u4``), with values that
-  add nothing;
+  multiple of ``unit`` (4, or 64 for matrix tiles), and then padded to ``padded_k``, a multiple of 4
+  (8 for ``u4``), with values that add nothing;
 - a panel of ``c`` channels is stored, panels one after the other, as
 
   ``s8``   int8 ``[padded_k / 4][c][4]``;
@@ -62,6 +62,7 @@ class PanelLayout:
     panel: int
     groups: int = 1
     segments: int = 1
+    unit: int = 4
 
     @property
     def segment_k(self) -> int:
@@ -75,8 +76,8 @@ class PanelLayout:
 
     @property
     def padded_k(self) -> int:
-        words = self.segments * round_up(self.segment_k, 4)
-        return round_up(words, 8 if self.storage == "u4" else 4)
+        stored = self.segments * round_up(self.segment_k, self.unit)
+        return round_up(stored, 8 if self.storage == "u4" else 4)
 
     @property
     def panels_bytes(self) -> int:
@@ -157,7 +158,7 @@ class PanelLayout:
 
     def _real(self, padded: I32) -> I32:
         """The view [groups, n, segments, segment_k] of [groups, padded_n, padded_k]."""
-        stored = self.segments * round_up(self.segment_k, 4)
+        stored = self.segments * round_up(self.segment_k, self.unit)
         words = padded[:, : self.n, :stored]
         return words.reshape(*words.shape[:2], self.segments, -1)[..., : self.segment_k]
 

@@ -52,7 +52,7 @@ from uqfc.dialects.tensors import (
     ui8,
 )
 
-FORMATS = ("panels", "depthwise")
+FORMATS = ("panels", "blocks", "depthwise")
 STORAGES: dict[str, Attribute] = {"s8": i8, "s16": i16, "u4": ui4}
 ALIGNMENT = 64
 """Bytes; of the arena and of every buffer in it."""
@@ -66,8 +66,8 @@ class Packing:
     """How weights and zero points are stored for a kernel; ``uqfc.packing`` has the functions.
 
     ``panels`` for matrix products and convolutions, with ``panel`` output channels each and the
-    ``groups`` of a convolution one after the other and ``segments`` of adjacent inputs padded;
-    ``depthwise`` for one channel per group.
+    ``groups`` of a convolution one after the other and ``segments`` of adjacent inputs padded, in
+    ``blocks`` to multiples of 64; ``depthwise`` for one channel per group.
     """
 
     format: str

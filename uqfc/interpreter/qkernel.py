@@ -24,7 +24,8 @@ def unpack(op: qkernel.UnpackOp, packed: Array) -> tuple[Array, Array]:
     else:
         k = int(np.prod(shape[1:]))
         n = shape[0] // how.groups
-        layout = PanelLayout(n, k, how.storage, how.panel, how.groups, how.segments)
+        unit = 64 if how.format == "blocks" else 4
+        layout = PanelLayout(n, k, how.storage, how.panel, how.groups, how.segments, unit)
     weight, zero_point = layout.unpack(packed)
     return weight.reshape(shape).astype(numpy_dtype(element_of(op.weight))), zero_point
 

@@ -145,9 +145,10 @@ class ConvSpec:
         """The values of ``padding.PARAMETERS``."""
         line = dims.width * dims.in_channels
         if not self.padded:
-            return [dims.height, line, 0, 0, line, pad_value]
+            return [dims.height, line, 0, 0, line, line, pad_value]
         strip = _Strip.of(dims)
-        return [dims.height, line, strip.left, strip.copied, strip.pitch, pad_value]
+        filled = strip.pitch - CHUNK
+        return [dims.height, line, strip.left, strip.copied, filled, strip.pitch, pad_value]
 
     def emit(self, module: Any, isa: Isa) -> Any:
         """``f(x, begin, end, offsets, strip, *GEOMETRY, *padding.PARAMETERS, …)``, emitted once.

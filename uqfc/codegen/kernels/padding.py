@@ -17,20 +17,20 @@ PARAMETERS: dict[str, str] = {
     "image_line": "i64",
     "left": "i64",
     "copied": "i64",
+    "filled": "i64",
     "pitch": "i64",
     "pad_value": "i32",
 }
 """Rows of the image; bytes of one, of its padding at the left, of what is copied of it, of a row of
-the strip."""
+the strip without and with what follows it."""
 
 
 def emit_padding(module: Any, isa: Isa) -> Any:
     """``f(image, strip, first, count, *PARAMETERS)``, emitted once.
 
     Rows ``first … first + count - 1`` of the image, which need not exist, to ``strip``. Copies and
-    fills are whole chunks in ascending order, of which the next one overwrites what is too much:
-    ``pitch`` is a multiple of a chunk and at least one more than a row has, and up to 63 bytes
-    after the image may be read.
+    fills are whole chunks in ascending order, of which the next one overwrites what is too much: up
+    to 63 bytes after the last row are written, and up to 63 bytes after the image are read.
     """
     name = f"pad_rows__{isa.name}"
     if function := find_function(module, name):
@@ -46,7 +46,7 @@ def emit_padding(module: Any, isa: Isa) -> Any:
         source, body = b.pointer("image") + row * b.value("image_line"), target[0] + left
         with b.loop(0, copied, CHUNK) as offset:
             body.store(source.load("i8", offset, CHUNK), offset)
-        _fill(b, target[0], left + copied, pitch - CHUNK)
+        _fill(b, target[0], left + copied, b.value("filled"))
         target[0] = target[0] + pitch
     return b.ret()
 

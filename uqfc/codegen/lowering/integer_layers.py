@@ -21,10 +21,11 @@ from uqfc.codegen.kernels import (
     GemmSpec,
     Operands,
     Scalars,
-    conv_spec,
     depthwise_spec,
-    gemm_spec,
 )
+from uqfc.codegen.kernels.amx_conv import AmxConvSpec
+from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
+from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
 from uqfc.codegen.kernels.epilogue import Output
 from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import (
@@ -43,7 +44,7 @@ from uqfc.packing import I32, U8, Storage
 OUTPUTS: dict[object, Output] = {f32: "f32", i32: "i32"}
 STORAGES: dict[object, Storage] = {i8: "s8", i16: "s16", ui4: "u4"}
 
-Spec: TypeAlias = GemmSpec | ConvSpec | DepthwiseSpec
+Spec: TypeAlias = AnyGemm | AnyConv | DepthwiseSpec
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class LayerKernel:
     def pack(self, weight: I32, zero_points: I32) -> U8:
         """Bytes of the weights (any shape that starts with output channels)."""
         match self.spec, self.dims:
-            case GemmSpec() as spec, GemmDims() as dims:
+            case GemmSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
                 return spec.pack(dims, weight.reshape(dims.n, dims.k), zero_points)
-            case ConvSpec() as spec, ConvDims() as dims:
+            case ConvSpec() | AmxConvSpec() as spec, ConvDims() as dims:
                 return spec.pack(dims, weight, zero_points)
             case DepthwiseSpec() as spec, ConvDims() as dims:
                 return spec.pack(dims, weight.reshape(weight.shape[:3]), zero_points)
@@ -123,14 +124,17 @@ def layer_kernel(op: IntegerLayerOp, isa: Isa, multiplier: np.ndarray | None = N
                 depthwise_spec(isa, dims, storage, epilogue), dims, Packing("depthwise", storage)
             )
         if not dims.is_product:
-            packing = Packing("panels", storage, isa.panel, dims.groups, dims.segments)
-            return LayerKernel(conv_spec(isa, dims, storage, epilogue), dims, packing)
+            conv = conv_alternatives(isa, dims, storage, epilogue)[0]
+            layout = "blocks" if isinstance(conv, AmxConvSpec) else "panels"
+            packing = Packing(layout, storage, isa.panel, dims.groups, dims.segments)
+            return LayerKernel(conv, dims, packing)
         product = dims.product
     else:
         n, k = shape_of(op.weight)
         product = GemmDims.dense(prod(shape_of(op.x)[:-1]), k, n)
-    spec = gemm_spec(isa, product.rows, storage, epilogue)
-    return LayerKernel(spec, product, Packing("panels", storage, isa.panel))
+    gemm = gemm_alternatives(isa, product, storage, epilogue)[0]
+    layout = "blocks" if isinstance(gemm, AmxGemmSpec) else "panels"
+    return LayerKernel(gemm, product, Packing(layout, storage, isa.panel))
 
 
 @lowering(QConv2dOp, QLinearOp)
