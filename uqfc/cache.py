@@ -12,13 +12,14 @@ to it; all access goes through its descriptor, which was checked when it was ope
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 DIRECTORY_VARIABLE = "UQFC_CACHE_DIR"
@@ -66,6 +67,24 @@ def key_of(parts: Iterable[bytes | str]) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
+
+
+def encode_result(document: Mapping[str, Any], blobs: Iterable[bytes]) -> bytes:
+    """A JSON document and blobs, as one."""
+    parts = list(blobs)
+    head = json.dumps({"document": document, "sizes": [len(p) for p in parts]}).encode()
+    return b"".join([len(head).to_bytes(8, "little"), head, *parts])
+
+
+def decode_result(content: bytes) -> tuple[dict[str, Any], list[bytes]]:
+    """The inverse of ``encode_result``."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    head: dict[str, Any] = json.loads(content[8:start])
+    blobs: list[bytes] = []
+    for size in head["sizes"]:
+        blobs.append(content[start : start + size])
+        start += size
+    return head["document"], blobs
 
 
 @dataclass

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,19 +16,19 @@ from uqfc.cache import Cache
 from uqfc.calibrate import Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
 from uqfc.dialects.quant import DcastOp, QcastOp
-from uqfc.dialects.tensors import numpy_dtype, shape_of, type_of
+from uqfc.dialects.tensors import Array
 from uqfc.errors import CalibrationError, FallbackError, UqfcError
-from uqfc.frontend import import_onnx
-from uqfc.interpreter import input_names, main_function
-from uqfc.model import CompiledModel, build
+from uqfc.frontend import OnnxModel, read_onnx
+from uqfc.model import CompiledModel, Keeping, build
 from uqfc.passes.equalize_layers import EqualizeLayersPass
 from uqfc.passes.fold_calibration import FoldCalibrationPass
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import LayerStatistics, QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SelectBitWidthPass, decision_of
 from uqfc.passes.support.verifying import Verifier
-from uqfc.pipeline import Trace, graph_passes, integer_passes, run_passes
-from uqfc.targets import load_target
+from uqfc.pipeline import Trace, graph_passes, integer_passes, parse_pipeline, run_passes
+from uqfc.results import RecordedData, result_key
+from uqfc.targets import Target, load_target
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -42,15 +43,20 @@ class QuantStrategy(StrEnum):
 
 
 @dataclass(frozen=True)
-class Quantization:
-    """What ``quantize`` is asked for."""
+class Options:
+    """All that a compilation depends on beside the model, the target's table and the data."""
 
-    strategy: QuantStrategy
+    name: str
     target: str
-    data: object
+    strategy: QuantStrategy
     method: CalibrationMethod
-    samples: int | None = None
-    weight_quant: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    weight_quant: Mapping[str, Any]
+    strict: bool
+    pipeline: str | Sequence[ModulePass]
+
+    def document(self) -> dict[str, object]:
+        """All fields by name; JSON values, unless the user gave objects."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def weights(self, statistics: Mapping[str, LayerStatistics]) -> QuantizeWeightsPass:
         """The pass with the user's options. UqfcError for an option that there is not."""
@@ -89,32 +95,56 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     dynamic dimensions. ``strict``: a layer that does not get the type that was asked for is a
     FallbackError. ``pass_pipeline``: passes of yours, by name (``"a,b{option=1}"``) or as objects,
     run on the float graph after fusion. ``trace`` sees the module after every pass. ``cache``:
-    whether kernels may come from, and go to, the cache on disk (``uqfc.cache``).
+    whether kernels, and the whole result where no pass of yours and no ``trace`` takes part, may
+    come from, and go to, the cache on disk (``uqfc.cache``, ``uqfc.results``).
 
     Raises subclasses of UqfcError for everything that the caller can mend.
     """
-    strategy = one_of(QuantStrategy, quant_strategy, "quant_strategy")
-    method = one_of(CalibrationMethod, calibration_method, "calibration_method")
+    options = Options(
+        model_name(model),
+        str(target),
+        one_of(QuantStrategy, quant_strategy, "quant_strategy"),
+        one_of(CalibrationMethod, calibration_method, "calibration_method"),
+        weight_quant or {},
+        strict,
+        pass_pipeline if isinstance(pass_pipeline, str) else list(pass_pipeline),
+    )
     table = load_target(target)
-    name = model_name(model)
-    module, verifier = import_onnx(model, shapes=shapes), Verifier()
-    run_passes(module, graph_passes(pass_pipeline), trace, verifier)
+    read = read_onnx(model, shapes)
+    data = None
+    if calibration_data is not None and options.strategy != QuantStrategy.FLOAT32:
+        data = iterate(calibration_data, read.inputs, limit=calibration_samples)
+    if not cache:
+        return compile_read(read, table, data, options, progress, trace)
+    if trace is not None or (read.quantized and data is not None):
+        return compile_read(read, table, data, options, progress, trace, Keeping(Cache()))
+    recorded = None if data is None else RecordedData(data)
+    passes = parse_pipeline(options.pipeline)
+    key = result_key(read, table, options.document(), passes, recorded)
+    keeping = Keeping(Cache(), key)
+    again = partial(compile_read, read, table, recorded, options)
+    return CompiledModel.restored(keeping, table, again) or again(progress, None, keeping)
+
+
+def compile_read(
+    model: OnnxModel,
+    table: Target,
+    data: Iterable[Mapping[str, Array]] | None,
+    options: Options,
+    progress: Progress | None = None,
+    trace: Trace | None = None,
+    keeping: Keeping | None = None,
+) -> CompiledModel:
+    """Compile a model that was read; a result depends on nothing but the first four arguments."""
+    module, verifier = model.convert(), Verifier()
+    run_passes(module, graph_passes(options.pipeline), trace, verifier)
     name_layers(module)
-    if strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
-        request = Quantization(
-            strategy,
-            str(target),
-            calibration_data,
-            method,
-            calibration_samples,
-            weight_quant or {},
-        )
-        quantize(module, request, progress, trace, verifier)
+    if options.strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
+        quantize(module, data, options, progress, trace, verifier)
     run_passes(module, integer_passes(), trace, verifier)
-    if strict:
-        check_no_fallback(module, str(target))
-    store = Cache() if cache else None
-    return build(module, table, str(target), name, strategy, trace, store)
+    if options.strict:
+        check_no_fallback(module, options.target)
+    return build(module, table, options.target, options.name, options.strategy, trace, keeping)
 
 
 def one_of(kind: type[Choice], value: str, argument: str) -> Choice:
@@ -140,36 +170,31 @@ def is_quantized(module: ModuleOp) -> bool:
 
 def quantize(
     module: ModuleOp,
-    request: Quantization,
+    data: Iterable[Mapping[str, Array]] | None,
+    options: Options,
     progress: Progress | None,
     trace: Trace | None,
     verifier: Verifier,
 ) -> None:
     """Place quantize points, calibrate them, choose bit widths and quantize the weights."""
     run_passes(module, [EqualizeLayersPass(), InsertObserversPass()], trace, verifier)
-    if request.data is None:
+    if data is None:
         raise CalibrationError(
-            f"quantization to {request.strategy} needs calibration data: an .npz or .npy file, "
+            f"quantization to {options.strategy} needs calibration data: an .npz or .npy file, "
             "a directory of images, or an iterable of samples"
         )
-    function = main_function(module)
-    inputs = {
-        name: (shape_of(value), numpy_dtype(type_of(value).get_element_type()))
-        for name, value in zip(input_names(function), function.body.block.args, strict=True)
-    }
-    data = iterate(request.data, inputs, limit=request.samples)
-    with_statistics = request.strategy in (QuantStrategy.INT4, QuantStrategy.MIXED)
+    with_statistics = options.strategy in (QuantStrategy.INT4, QuantStrategy.MIXED)
     statistics = calibrate(
-        module, data, request.method, with_statistics=with_statistics, progress=progress
+        module, data, options.method, with_statistics=with_statistics, progress=progress
     )
-    if request.strategy == QuantStrategy.MIXED:
+    if options.strategy == QuantStrategy.MIXED:
         annotate_sensitivity(module, statistics)
     run_passes(
         module,
         [
-            SelectBitWidthPass(request.strategy, request.target),
+            SelectBitWidthPass(options.strategy, options.target),
             FoldCalibrationPass(),
-            request.weights(statistics),
+            options.weights(statistics),
         ],
         trace,
         verifier,

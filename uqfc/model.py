@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 from xdsl.dialects.builtin import ModuleOp, f32
 from xdsl.ir import Operation, SSAValue
 
-from uqfc.cache import Cache
+from uqfc.cache import Cache, decode_result, encode_result, key_of
 from uqfc.codegen.artifact import encode_info, write_object_file, write_shared_object
 from uqfc.codegen.header import default_prefix
 from uqfc.codegen.isa import isa_for
@@ -37,20 +37,62 @@ SEED = 20
 """Of the recorded inputs that ``uqfc verify`` replays."""
 
 
+class Lowered(NamedTuple):
+    """A network on its way to a target: integer (or float) network, kernels, and LLVM code."""
+
+    network: ModuleOp
+    kernels: ModuleOp
+    compiled: Compiled
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where a result is kept: in the cache, under its key."""
+
+    cache: Cache
+    key: str | None = None
+
+
 @dataclass
 class CompiledModel:
     """A network compiled for one target.
 
-    ``network`` is the integer (or float) network that every target runs; ``kernels`` the same
-    network as placed kernels of this target.
+    ``lower`` gives the network and its kernels; it is called when one of them is wanted.
     """
 
-    network: ModuleOp
-    kernels: ModuleOp
     target: Target
     info: Mapping[str, Any]
-    compiled: Compiled = field(repr=False)
-    cache: Cache | None = field(default=None, repr=False)
+    weights: bytes = field(repr=False)
+    lower: Callable[[], Lowered] = field(repr=False)
+    keeping: Keeping | None = field(default=None, repr=False)
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        """All levels of the network, which take long to get after a result from the cache."""
+        return self.lower()
+
+    @property
+    def network(self) -> ModuleOp:
+        """The integer (or float) network that every target runs."""
+        return self.lowered.network
+
+    @property
+    def kernels(self) -> ModuleOp:
+        """The network as placed kernels of this target."""
+        return self.lowered.kernels
+
+    @staticmethod
+    def restored(
+        keeping: Keeping, target: Target, again: Callable[[], CompiledModel]
+    ) -> CompiledModel | None:
+        """The result that was kept, or None. ``again`` compiles the same, and is called for the
+        levels of IR; UqfcError then, should the result be another one."""
+        model = CompiledModel(target, {}, b"", lambda: lowered_again(model, again), keeping)
+        content = model._kept("objects")
+        if content is None:
+            return None
+        model.info, (model.weights, *model.objects) = decode_result(content)
+        return model
 
     def run(
         self, inputs: Mapping[str, ArrayLike], out: Mapping[str, Array] | None = None
@@ -90,19 +132,23 @@ class CompiledModel:
         info = {**self.info, "verification": self._verification()}
         match where.suffix:
             case ".so":
-                weights = self.compiled.weights
-                write_shared_object(where, self._objects, weights, info, self.target)
+                write_shared_object(where, self.objects, self.weights, info, self.target)
             case ".o":
                 isa = isa_for(self.target)
-                ir = str(optimized(self.compiled.module, target_machine(isa)))
+                ir = str(optimized(self.lowered.compiled.module, target_machine(isa)))
                 name = prefix or default_prefix(where.stem)
-                write_object_file(where, [ir], self.compiled.weights, info, self.target, name)
+                write_object_file(where, [ir], self.weights, info, self.target, name)
             case other:
                 raise UqfcError(f"{where}: unknown suffix '{other}'; accepted: .so, .o")
 
     @cached_property
-    def _objects(self) -> list[bytes]:
-        return compile_objects(self.compiled.module, isa_for(self.target), self.cache)
+    def objects(self) -> list[bytes]:
+        """ELF objects of the kernels and of the function that calls them."""
+        cache = None if self.keeping is None else self.keeping.cache
+        module = self.lowered.compiled.module
+        objects = compile_objects(module, isa_for(self.target), cache)
+        self._keep("objects", encode_result(dict(self.info), [self.weights, *objects]))
+        return objects
 
     @cached_property
     def _loaded(self) -> Model:
@@ -112,16 +158,38 @@ class CompiledModel:
                 f"target {self.target.name} needs CPU features that this machine lacks: "
                 + ", ".join(missing)
             )
-        code = load(self._objects, [RUN])
-        return Model.from_function(
-            code.address(RUN), encode_info(self.info), self.compiled.weights, code
-        )
+        code = load(self.objects, [RUN])
+        return Model.from_function(code.address(RUN), encode_info(self.info), self.weights, code)
 
     def _verification(self) -> dict[str, Any]:
         """Hashes of the outputs for recorded inputs, by the interpreter."""
+        kept = self._kept("verification")
+        if kept is not None:
+            return decode_result(kept)[0]
         parsed = parse_info(encode_info(self.info))
         outputs = self.reference(verification_inputs(parsed, SEED))
-        return {"seed": SEED, "outputs": {name: digest(y) for name, y in outputs.items()}}
+        found = {"seed": SEED, "outputs": {name: digest(y) for name, y in outputs.items()}}
+        self._keep("verification", encode_result(found, []))
+        return found
+
+    def _kept(self, what: str) -> bytes | None:
+        if self.keeping is None or self.keeping.key is None:
+            return None
+        return self.keeping.cache.get(key_of([what, self.keeping.key]))
+
+    def _keep(self, what: str, content: bytes) -> None:
+        if self.keeping is not None and self.keeping.key is not None:
+            self.keeping.cache.put(key_of([what, self.keeping.key]), content)
+
+
+def lowered_again(model: CompiledModel, again: Callable[[], CompiledModel]) -> Lowered:
+    other = again()
+    if encode_info(other.info) != encode_info(model.info) or other.weights != model.weights:
+        raise UqfcError(
+            "compiling again gave another result than the one in the cache: remove that by "
+            "`uqfc cache --clear`, or compile without the cache"
+        )
+    return other.lowered
 
 
 def build(
@@ -131,7 +199,7 @@ def build(
     name: str,
     strategy: str,
     trace: Trace | None = None,
-    cache: Cache | None = None,
+    keeping: Keeping | None = None,
 ) -> CompiledModel:
     """Lower the network to kernels of the target. ``target`` is its name or path."""
     kernels = network.clone()
@@ -169,7 +237,8 @@ def build(
             },
         },
     }
-    return CompiledModel(network, kernels, table, info, compiled, cache)
+    lowered = Lowered(network, kernels, compiled)
+    return CompiledModel(table, info, compiled.weights, lambda: lowered, keeping)
 
 
 def returned(block: Any) -> list[SSAValue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from uqfc.frontend.onnx import import_onnx
+from uqfc.frontend.onnx import OnnxModel, import_onnx, read_onnx
+from uqfc.frontend.onnx_ops import CONVERTERS
 
-__all__ = ["import_onnx"]
+__all__ = ["CONVERTERS", "OnnxModel", "import_onnx", "read_onnx"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
-from uqfc.dialects.tensors import tensor_type, type_of
+from uqfc.dialects.tensors import Shape, numpy_dtype, tensor_type, type_of
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.folding import fold_by_reference
@@ -26,20 +30,54 @@ from uqfc.frontend.values import UnsupportedUseError, Value
 DEFAULT_SOURCE = "model"
 
 
-def import_onnx(
+@dataclass(frozen=True)
+class OnnxModel:
+    """A model that was read and checked, with static shapes; ``convert`` makes IR of it."""
+
+    loaded: LoadedModel
+    signature: Signature
+    source: str
+
+    def convert(self) -> ModuleOp:
+        """The module; UnsupportedError with all nodes that cannot be imported."""
+        return Importer(self.loaded, self.signature, self.source).run()
+
+    @property
+    def inputs(self) -> dict[str, tuple[Shape, np.dtype[Any]]]:
+        """Shape and dtype of the arrays that the model takes, by name."""
+        types = self.signature.types
+        return {
+            name: (shape, numpy_dtype(element_of_onnx(types[name])))
+            for name, shape in self.signature.shapes.items()
+        }
+
+    @property
+    def quantized(self) -> bool:
+        """Whether a node has to do with quantization."""
+        return any("Quantize" in n.op_type or "QLinear" in n.op_type for n in self.loaded.nodes)
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that ``convert`` looks at."""
+        model = self.loaded
+        digest = hashlib.sha256(repr((self.signature, sorted(model.versions.items()))).encode())
+        for messages in (model.nodes, model.inputs, model.outputs, model.initializers.values()):
+            digest.update(f"{len(messages)} messages".encode())
+            for message in messages:
+                data = message.SerializeToString(deterministic=True)
+                digest.update(len(data).to_bytes(8, "little"))
+                digest.update(data)
+        return digest.digest()
+
+
+def read_onnx(
     model: str | Path | bytes | ModelProto,
     shapes: Mapping[str, Sequence[int]] | None = None,
     source: str | None = None,
-) -> ModuleOp:
-    """A module with ``func.func @main`` that computes what the ONNX model computes.
+) -> OnnxModel:
+    """The model, checked. ``shapes`` gives inputs with dynamic dimensions their sizes; ``source``
+    is what messages call the model (by default its path).
 
-    ``shapes`` gives inputs with dynamic dimensions their sizes; ``source`` is what messages call
-    the model (by default its path). The function's attributes: ``input_names``,
-    ``output_names``, ``assumed_batch`` (inputs whose dynamic first dimension became 1), ``retyped``
-    (inputs, outputs and constants that are held in another type than in the file).
-
-    Raises ModelError if the model is damaged or inconsistent, UnsupportedError with all nodes
-    that cannot be imported.
+    Raises ModelError if the model is damaged or inconsistent.
     """
     if isinstance(model, str | Path):
         source = source or str(model)
@@ -50,8 +88,24 @@ def import_onnx(
     else:
         source = source or DEFAULT_SOURCE
         loaded = prepare(model, source, None)
-    signature = resolve_inputs(loaded.inputs, shapes or {}, source)
-    return Importer(loaded, signature, source).run()
+    return OnnxModel(loaded, resolve_inputs(loaded.inputs, shapes or {}, source), source)
+
+
+def import_onnx(
+    model: str | Path | bytes | ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    source: str | None = None,
+) -> ModuleOp:
+    """A module with ``func.func @main`` that computes what the ONNX model computes.
+
+    Arguments are those of ``read_onnx``. The function's attributes: ``input_names``,
+    ``output_names``, ``assumed_batch`` (inputs whose dynamic first dimension became 1), ``retyped``
+    (inputs, outputs and constants that are held in another type than in the file).
+
+    Raises ModelError if the model is damaged or inconsistent, UnsupportedError with all nodes
+    that cannot be imported.
+    """
+    return read_onnx(model, shapes, source).convert()
 
 
 class Importer:
