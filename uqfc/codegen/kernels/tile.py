@@ -135,14 +135,22 @@ class _TileEmitter:
                 first = steps & ~(unroll - 1)
                 with b.loop(0, first, unroll, carry=inner):
                     self._steps(inner, len(sums), rows, unroll)
-            with b.loop(first, steps, carry=inner):
-                self._steps(inner, len(sums), rows, 1)
+            self._rest(inner, len(sums), rows, steps - first)
             state[:] = inner[: len(state)]
         totals = state[:outputs]
         for chain in range(1, chains):
             part = state[chain * outputs : (chain + 1) * outputs]
             totals = [total + more for total, more in zip(totals, part, strict=True)]
         return totals
+
+    def _rest(self, state: list[Any], sums: int, rows: int, left: Value) -> None:
+        """The last steps, two by two where that is cheaper."""
+        b = self.b
+        together = 2 if self.dot.together > 2 and self.tile.group == 4 else 1
+        for count in range(together, 0, -1):
+            with b.loop(count - 1, left, count, carry=state):
+                self._steps(state, sums, rows, count)
+            left = left & (count - 1)
 
     def _steps(self, state: list[Any], sums: int, rows: int, count: int) -> None:
         """``count`` groups of four K (of eight, if nibbles), one chain of sums after the other.
