@@ -29,7 +29,9 @@ from uqfc.codegen.kernels.gemm import best_tile_rows
 from uqfc.packing import Storage
 
 ROWS = st.one_of(st.integers(1, 40), st.sampled_from([47, 49, 61]))
-CHANNELS = st.sampled_from([1, 2, 3, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 80])
+CHANNELS = st.sampled_from(
+    [1, 2, 3, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 47, 49, 63, 64, 65, 80]
+)
 REDUCTIONS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100])
 
 

@@ -35,6 +35,8 @@ class Isa:
     """Most rows of a GEMM tile."""
     tile_vectors: int
     """Vectors of 16 channels in a full panel of a GEMM tile."""
+    half_tiles: bool
+    """Eight channels are half the work of 16."""
     accumulators: int
     """Independent sums that hide the latency of one dot product."""
     masked_memory: bool
@@ -50,6 +52,12 @@ class Isa:
     def panel(self) -> int:
         """Output channels of a full weight panel."""
         return self.tile_vectors * PANEL_VECTOR
+
+    @property
+    def tile_channels(self) -> tuple[int, ...]:
+        """Output channels that tiles have, ascending; the last is a full panel."""
+        whole = range(PANEL_VECTOR, self.panel + 1, PANEL_VECTOR)
+        return (PANEL_VECTOR // 2, *whole) if self.half_tiles else tuple(whole)
 
     @property
     def feature_string(self) -> str:
@@ -79,6 +87,7 @@ VNNI512 = Isa(
     required=("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd", "avx512_vnni"),
     tile_rows=14,
     tile_vectors=2,
+    half_tiles=False,
     accumulators=8,
     masked_memory=True,
     native_round=True,
@@ -97,6 +106,7 @@ AVX2 = Isa(
     required=("avx2", "fma", "bmi2"),
     tile_rows=4,
     tile_vectors=1,
+    half_tiles=True,
     accumulators=1,
     masked_memory=False,
     native_round=True,
@@ -117,6 +127,7 @@ PORTABLE = Isa(
     required=(),
     tile_rows=2,
     tile_vectors=1,
+    half_tiles=False,
     accumulators=1,
     masked_memory=False,
     native_round=False,

@@ -1,6 +1,7 @@
 """Dot products of four activations and four weights per lane: the instruction behind each kernel.
 
-Sixteen lanes of int32 accumulate ``sum_t a[t] * w[t]`` where a *word* holds four u8 activations,
+Sixteen lanes of int32 (on AVX2 also eight, with the first of the activations) accumulate
+``sum_t a[t] * w[t]`` where a *word* holds four u8 activations,
 and one word (``s8``: four int8) or two (``s16``: int16 pairs ``(0, 2)`` and ``(1, 3)``) hold the
 weights of a lane. The kinds are
 
@@ -87,9 +88,10 @@ def _even_odd_unsigned(word: Value) -> Operand:
 
 def _even_odd_signed(words: tuple[Value, ...]) -> Operand:
     """int8 taps 0, 2 and 1, 3 of each word as int16 pairs."""
-    pairs = words[0].bitcast("i16", 2 * LANES)
+    lanes = words[0].lanes
+    pairs = words[0].bitcast("i16", 2 * lanes)
     even = (pairs << 8) >> 8
-    return even.bitcast("i32", LANES), (pairs >> 8).bitcast("i32", LANES)
+    return even.bitcast("i32", lanes), (pairs >> 8).bitcast("i32", lanes)
 
 
 # --- AVX-512 VNNI ------------------------------------------------------------------------------
@@ -114,8 +116,22 @@ def _vpdpwssd(accumulator: Value, a: Operand, w: Operand) -> Value:
 # --- AVX2 --------------------------------------------------------------------------------------
 
 
-def _halves(word: Value) -> tuple[Value, Value]:
-    return word.shuffle(range(8)), word.shuffle(range(8, 16))
+REGISTER = 8
+"""Lanes of a register."""
+
+
+def _part(word: Value, index: int) -> Value:
+    """The register of that index."""
+    if word.lanes == REGISTER:
+        return word
+    return word.shuffle(range(REGISTER * index, REGISTER * (index + 1)))
+
+
+def _by_register(accumulator: Value, add: Callable[[Value, int], Value]) -> Value:
+    """``add(part, index)`` of the registers of the accumulator, one or two."""
+    count = accumulator.lanes // REGISTER
+    parts = [add(_part(accumulator, index), index) for index in range(count)]
+    return parts[0] if count == 1 else parts[0].shuffle(range(LANES), parts[1])
 
 
 def _pmaddwd(b: Builder, x: Value, y: Value) -> Value:
@@ -125,14 +141,13 @@ def _pmaddwd(b: Builder, x: Value, y: Value) -> Value:
 
 def _add_pmaddwd(accumulator: Value, a: Operand, w: Operand) -> Value:
     """Two products at a time: exact for any int16 operands whose sum fits int32."""
-    b = accumulator.b
-    halves: list[Value] = []
-    for half in (0, 1):
-        total = _halves(accumulator)[half]
+
+    def add(total: Value, index: int) -> Value:
         for x, y in zip(a, w, strict=True):
-            total = total + _pmaddwd(b, _halves(x)[half], _halves(y)[half])
-        halves.append(total)
-    return halves[0].shuffle(range(LANES), halves[1])
+            total = total + _pmaddwd(total.b, _part(x, index), _part(y, index))
+        return total
+
+    return _by_register(accumulator, add)
 
 
 def _add_pmaddubsw(accumulator: Value, a: Operand, w: Operand) -> Value:
@@ -147,39 +162,40 @@ def _add_pmaddubsws(accumulator: Value, a: Sequence[Operand], w: Sequence[Operan
     """At most ``SUMS_OF_PAIRS`` groups of four, summed in int16 before they are widened."""
     b = accumulator.b
     ones = b.constant("i16", 1, 16)
-    halves: list[Value] = []
-    for half in (0, 1):
+
+    def add(total: Value, index: int) -> Value:
         pairs: list[Value] = []
         for x, y in zip(a, w, strict=True):
-            operands = (_halves(v[0])[half].bitcast("i8", 32) for v in (x, y))
+            operands = (_part(v[0], index).bitcast("i8", 32) for v in (x, y))
             pairs.append(b.intrinsic("llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 16), *operands))
-        total = reduce(Value.__add__, pairs)
-        halves.append(_halves(accumulator)[half] + _pmaddwd(b, total, ones))
-    return halves[0].shuffle(range(LANES), halves[1])
+        return total + _pmaddwd(b, reduce(Value.__add__, pairs), ones)
+
+    return _by_register(accumulator, add)
 
 
 # --- AVX-VNNI ----------------------------------------------------------------------------------
 
 
 def _vpdpbusd_256(accumulator: Value, a: Operand, w: Operand) -> Value:
-    return _add_halves("llvm.x86.avx512.vpdpbusd.256", accumulator, a[0], w[0], "i8")
+    return _add_by_register("llvm.x86.avx512.vpdpbusd.256", accumulator, a[0], w[0], "i8")
 
 
 def _vpdpwssd_256(accumulator: Value, a: Operand, w: Operand) -> Value:
     for x, y in zip(a, w, strict=True):
-        accumulator = _add_halves("llvm.x86.avx512.vpdpwssd.256", accumulator, x, y, "i16")
+        accumulator = _add_by_register("llvm.x86.avx512.vpdpwssd.256", accumulator, x, y, "i16")
     return accumulator
 
 
-def _add_halves(name: str, accumulator: Value, x: Value, y: Value, element: str) -> Value:
-    """An instruction that multiplies and accumulates 8 lanes, on 16."""
+def _add_by_register(name: str, accumulator: Value, x: Value, y: Value, element: str) -> Value:
+    """An instruction that multiplies and accumulates the lanes of a register."""
     b = accumulator.b
-    parts: list[Value] = []
-    for half in (0, 1):
-        operands = (_halves(v)[half].bitcast(element, 32 // BYTES[element]) for v in (x, y))
-        total = _halves(accumulator)[half]
-        parts.append(b.intrinsic(name, llvm_type("i32", 8), total, *operands))
-    return parts[0].shuffle(range(LANES), parts[1])
+    lanes = REGISTER * 4 // BYTES[element]
+
+    def add(total: Value, index: int) -> Value:
+        operands = (_part(v, index).bitcast(element, lanes) for v in (x, y))
+        return b.intrinsic(name, llvm_type("i32", REGISTER), total, *operands)
+
+    return _by_register(accumulator, add)
 
 
 # --- anything: LLVM recognises this as ``pmaddwd`` where there is one ----------------------------

@@ -51,9 +51,10 @@ class Product:
         panels = BLOCK_BYTES // (layout.padded_k * words * layout.panel)
         return min(max(1, panels) * layout.panel, round_up(layout.n, layout.panel))
 
-    def tile(self, vectors: int) -> Tile:
+    def tile(self, channels: int) -> Tile:
+        lanes = min(channels, LANES)
         source = "s4" if self.expands else self.storage
-        return Tile(self.tile_rows, vectors, source, self.epilogue)
+        return Tile(self.tile_rows, channels // lanes, source, self.epilogue, lanes)
 
     def parameters(self, *, inside: bool) -> dict[str, str]:
         """Names and kinds of the function's parameters, in the order of ``arguments``.
@@ -100,7 +101,7 @@ class Product:
         name = f"product_{storage}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
-        tiles = {v: self.tile(v).emit(module, isa) for v in range(isa.tile_vectors, 0, -1)}
+        tiles = {c: self.tile(c).emit(module, isa) for c in reversed(isa.tile_channels)}
         expand = emit_expand(module, isa) if self.expands else None
         parameters = self.parameters(inside=True)
         b = Builder.function(module, isa, name, internal=True, **parameters)
@@ -171,17 +172,18 @@ class _Panels:
         pixels: Value,
         rows: list[Pointer],
     ) -> None:
-        """Full panels, then one of the fewest vectors that hold the rest."""
-        b, panel, vectors = self.b, self.panel, self.product.isa.tile_vectors
+        """Full panels, then the smallest that holds the rest."""
+        b, panel = self.b, self.panel
         changed: dict[str, Value | Pointer] = {"lines": lines, "pixels": pixels, "a": rows[0]}
         with b.loop(0, count - (panel - 1), panel) as channel:
             full = changed | {"count": b.i64(panel)}
-            self._panel(weights, first, channel, vectors, full, rows)
+            self._panel(weights, first, channel, panel, full, rows)
         channel = count & ~(panel - 1)
-        rest = changed | {"count": count - channel}
-        for size in range(1, vectors + 1):
-            above = (count - channel).gt((size - 1) * LANES)
-            with b.when(above & (count - channel).le(size * LANES)):
+        left = count - channel
+        rest = changed | {"count": left}
+        sizes = self.product.isa.tile_channels
+        for smaller, size in zip((0, *sizes), sizes, strict=False):
+            with b.when(left.gt(smaller) & left.le(size)):
                 self._panel(weights, first, channel, size, rest, rows)
 
     def _panel(
@@ -189,7 +191,7 @@ class _Panels:
         weights: Pointer,
         first: Value,
         channel: Value,
-        vectors: int,
+        size: int,
         changed: dict[str, Value | Pointer],
         rows: list[Pointer],
     ) -> None:
@@ -204,4 +206,4 @@ class _Panels:
             own["residual"] = rows[2] + channel
         if self.expand is None and self.zero_points is not None:
             own["zero_points"] = self.zero_points + (first + channel)
-        b.call_with(self.tiles[vectors], changed | own)
+        b.call_with(self.tiles[size], changed | own)

@@ -31,6 +31,8 @@ class Tile:
     vectors: int
     source: Literal["s8", "s4", "s16", "u4"]
     epilogue: Epilogue
+    lanes: int = LANES
+    """8 for the first half of a panel of one vector."""
 
     def __post_init__(self) -> None:
         if self.source == "u4" and self.rows != 1:
@@ -65,7 +67,7 @@ class Tile:
         """The function, emitted once."""
         plain = self.source == "s4" and dot_for(isa, "s4") is dot_for(isa, "s8")
         source = "s8" if plain else self.source
-        size = f"{self.rows}x{self.vectors * LANES}"
+        size = f"{self.rows}x{self.vectors * self.lanes}"
         name = f"tile_{source}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
@@ -81,7 +83,7 @@ class _TileEmitter:
         self.tile = tile
         self.b = b
         self.dot = dot_for(b.isa, tile.dot)
-        self.writer = TileWriter(b, tile.epilogue, tile.vectors, b.value("count"))
+        self.writer = TileWriter(b, tile.epilogue, tile.vectors, b.value("count"), tile.lanes)
 
     def run(self) -> None:
         b, tile = self.b, self.tile
@@ -123,7 +125,7 @@ class _TileEmitter:
         outputs = rows * tile.vectors
         chains = max(1, min(4, b.isa.accumulators // outputs))
         unroll = max(1, chains * self.dot.together // (tile.group // 4))
-        zero = b.i32(0, LANES)
+        zero = b.i32(0, tile.lanes)
         sums = self._addends(a) * rows + [zero] * (outputs * (chains - 1))
         lda, steps = b.value("lda"), b.value("steps")
         state: list[Any] = [*sums, b.pointer("weights")]
@@ -180,7 +182,9 @@ class _TileEmitter:
         vectors = self.tile.vectors
         words = self.dot.words
         loaded = [
-            tuple(panel.load_i32(64 * (vectors * word + v)) for word in range(words))
+            tuple(
+                panel.load_i32(64 * (vectors * word + v), self.tile.lanes) for word in range(words)
+            )
             for v in range(vectors)
         ]
         if self.tile.source != "u4":
@@ -193,10 +197,12 @@ class _TileEmitter:
         """Of each vector, with the zero point of nibbles applied to the sum of activations."""
         b, tile = self.b, self.tile
         vectors = range(tile.vectors)
-        addends = [b.pointer("addend").load_i32(v * 64) for v in vectors]
+        addends = [b.pointer("addend").load_i32(v * 64, tile.lanes) for v in vectors]
         if tile.source != "u4":
             return addends
-        zero_points = [b.pointer("zero_points").load_u8_as_i32(v * LANES) for v in vectors]
+        zero_points = [
+            b.pointer("zero_points").load_u8_as_i32(v * LANES, tile.lanes) for v in vectors
+        ]
         total = self._activation_sum(a)
         return [addend - z * total for addend, z in zip(addends, zero_points, strict=True)]
 

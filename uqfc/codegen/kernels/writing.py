@@ -17,18 +17,22 @@ Rows = Callable[[int], Pointer]
 
 
 class TileWriter:
-    """Writes rows of ``16 * vectors`` channels, of which the first ``count`` exist.
+    """Writes rows of ``lanes * vectors`` channels, of which the first ``count`` exist.
 
     Make it before the loops that use it, in a function that has the epilogue's scalars and the
     pointer ``multiplier`` to the multipliers of these channels.
     """
 
-    def __init__(self, b: Builder, epilogue: Epilogue, vectors: int, count: Value) -> None:
+    def __init__(
+        self, b: Builder, epilogue: Epilogue, vectors: int, count: Value, lanes: int = LANES
+    ) -> None:
         self.b = b
         self.epilogue = epilogue
         self.vectors = vectors
+        self.lanes = lanes
         self.count = count
-        self.full = count.ge(vectors * LANES)
+        self.width = vectors * lanes
+        self.full = count.ge(self.width)
         self.scalars = {name: b.value(name) for name in epilogue.scalars()}
         self.saturation: Saturation | None = None
         if epilogue.output == "u8":
@@ -39,7 +43,7 @@ class TileWriter:
         """``sums`` int32, row after row; all residuals of a row are read before it is written."""
         rows = len(sums) // self.vectors
         multipliers = self._multipliers()
-        together = max(1, PACKED // self.vectors) if self.saturation else 1
+        together = max(1, PACKED * LANES // self.width) if self.saturation else 1
         for first in range(0, rows, together):
             chosen = range(first, min(rows, first + together))
             values = [
@@ -56,20 +60,24 @@ class TileWriter:
         if self.epilogue.output == "i32":
             return [None] * self.vectors
         pointer = self.b.pointer("multiplier")
-        return [pointer.load_f32(v * LANES * 4) for v in range(self.vectors)]
+        return [pointer.load_f32(v * LANES * 4, self.lanes) for v in range(self.vectors)]
 
     def _value(
         self, total: Value, multiplier: Value | None, residual: Rows | None, row: int, vector: int
     ) -> Value:
-        extra = None if residual is None else residual(row).load_u8_as_i32(vector * LANES)
+        extra = None
+        if residual is not None:
+            extra = residual(row).load_u8_as_i32(vector * LANES, self.lanes)
         return self.epilogue.before_rounding(total, multiplier, extra, self.scalars)
 
     def _store_bytes(
         self, saturation: Saturation, values: list[Value], rows: list[Pointer]
     ) -> None:
         """Rows that are one pack together."""
-        packed = saturation.pack(values)
-        width = self.vectors * LANES
+        if self.lanes < LANES:
+            pairs = zip(values[::2], [*values[1::2], values[-1]], strict=False)
+            values = [first.shuffle(range(LANES), second) for first, second in pairs]
+        packed, width = saturation.pack(values), self.width
         parts = [packed.shuffle(range(i * width, (i + 1) * width)) for i in range(len(rows))]
         self._store(parts, rows, 0)
 
@@ -89,16 +97,6 @@ class TileWriter:
                 for part, row in zip(parts, rows, strict=True):
                     row.store(part)
             with partial:
-                self._store_some(parts, rows, rest)
-
-    def _store_some(self, parts: list[Value], rows: list[Pointer], count: Value) -> None:
-        """The first ``count`` lanes, at most all: half of them is what most networks need."""
-        half = parts[0].lanes // 2
-        with self.b.if_else(count.eq(half)) as (then, other):
-            with then:
+                rest = self.b.select(rest.gt(0), rest, self.b.i64(0))
                 for part, row in zip(parts, rows, strict=True):
-                    row.store(part.shuffle(range(half)))
-            with other:
-                least = self.b.select(count.gt(0), count, self.b.i64(0))
-                for part, row in zip(parts, rows, strict=True):
-                    row.store_first(part, least)
+                    row.store_first(part, rest)
