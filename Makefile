@@ -1,5 +1,6 @@
 # make demo     FP32, INT8 and INT4 of one trained network side by side (a few minutes)
 # make test     everything that CI checks
+# make bench    measures uqfc next to other runtimes, and rewrites the README's figures (slow)
 # make models   installs torch and exports the networks that tests/models needs (optional)
 # make nightly  all tests, the slow ones too, with 100 times the random examples
 # make lint | types | layers | format | clean
@@ -16,7 +17,7 @@ SOURCES := pyproject.toml constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test pytest nightly lint types layers format models clean
+.PHONY: demo test bench pytest nightly lint types layers format models clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo.stamp
@@ -49,6 +50,24 @@ format: .venv/dev.stamp
 models: .venv/models.stamp
 	$(BIN)/python -m tests.models.torchvision_models
 
+bench: models .venv/peers.stamp .venv-litert/stamp
+	$(BIN)/python -m benchmarks
+
+.venv/peers.stamp: $(SOURCES) | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[peers]'
+	touch $@
+
+# LiteRT's converter needs another xdsl than uqfc does, hence an environment of its own. It imports
+# the other one's torch; the packages that it only needs for language models are left out.
+.venv-litert/stamp: benchmarks/litert-requirements.txt .venv/peers.stamp .venv/models.stamp
+	$(PYTHON) -m venv .venv-litert
+	.venv-litert/bin/python -c 'import site, pathlib; \
+	  here = pathlib.Path(site.getsitepackages()[0]); \
+	  other = pathlib.Path(".venv").resolve() / here.relative_to(here.parents[2]); \
+	  (here / "uqfc-peers.pth").write_text(f"{other}\n")'
+	PIP_CONSTRAINT= .venv-litert/bin/pip install --quiet --no-deps -r $<
+	touch $@
+
 # torch comes first: torchvision must not choose another build of it. Both are only needed to
 # export network architectures; neither uqfc nor its other tests use them.
 .venv/models.stamp: .venv/dev.stamp
@@ -72,4 +91,4 @@ models: .venv/models.stamp
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-litert build dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache
