@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ import onnx
 import pytest
 
 import uqfc
+from tests.codegen import amx
 from tests.onnx_models import IMAGE, model, perceptron, residual_network, samples
 from uqfc.cli import main
 from uqfc.codegen.isa import isa_for
 from uqfc.codegen.limits import KINDS, Limits
 from uqfc.targets import load_target, missing_cpu_features
 
-TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64")
+TARGETS = ("avx512-amx", "avx512-vnni", "x86-64-v3", "x86-64")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def emulated_amx() -> Iterator[None]:
+    with amx.emulated():
+        yield
 
 
 def needs(target: str) -> None:

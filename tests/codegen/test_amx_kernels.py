@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,6 @@ from tests.codegen.harness import (
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AMX, VNNI512
-from uqfc.codegen.isa import amx as tiles
 from uqfc.codegen.kernels import ConvDims, Epilogue, GemmDims, Operands, Scalars
 from uqfc.codegen.kernels.amx_conv import AmxConvSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
@@ -52,14 +53,20 @@ def convolutions(draw: st.DrawFn) -> ConvDims:
 
 
 def check_gemm(
-    storage: Storage, rows: int, k: int, n: int, epilogue: Epilogue, seed: int
+    storage: Storage,
+    rows: int,
+    k: int,
+    n: int,
+    epilogue: Epilogue,
+    seed: int,
+    shares: Shares | None = None,
 ) -> amx.Counts | None:
     """What was executed."""
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, (n, k), storage, epilogue)
     x = random_activations(rng, (rows, k))
     residual = rng.integers(0, 256, (rows, n), np.uint8)
-    spec, dims = AmxGemmSpec(AMX, storage, epilogue), GemmDims.dense(rows, k, n)
+    spec, dims = shares or AmxGemmSpec(AMX, storage, epilogue), GemmDims.dense(rows, k, n)
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     amx.executed()
     out = run_kernel(spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place)
@@ -69,7 +76,11 @@ def check_gemm(
 
 
 def check_conv(
-    storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int
+    storage: Storage,
+    dims: ConvDims,
+    epilogue: Epilogue,
+    seed: int,
+    shares: Shares | None = None,
 ) -> amx.Counts | None:
     """What was executed."""
     rng = np.random.default_rng(seed)
@@ -78,7 +89,7 @@ def check_conv(
     x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
     out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
     residual = rng.integers(0, 256, out_shape, np.uint8)
-    spec = AmxConvSpec(AMX, storage, AmxStrip.of(dims).padded, epilogue)
+    spec = shares or AmxConvSpec(AMX, storage, AmxStrip.of(dims).padded, epilogue)
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     amx.executed()
     out = run_kernel(spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place)
@@ -142,6 +153,7 @@ def test_conv_is_the_definition(
         (ConvDims(1, 7, 7, 512, 7, 7, 32, (3, 3), pad_begin=(1, 1)), True, True),
         (ConvDims(1, 58, 70, 60, 58, 70, 16, (3, 3), pad_begin=(1, 1)), True, True),
         (ConvDims(1, 12, 12, 1100, 6, 6, 8, (1, 2), (2, 2)), True, False),
+        (ConvDims(2, 26, 13, 900, 24, 11, 16, (3, 3)), False, True),
     ],
 )
 @pytest.mark.parametrize("storage", STORAGES)
@@ -167,42 +179,55 @@ def test_strips_fit_the_cache_and_the_image(data: st.DataObject, channels: int, 
     assert strip.lines == 1 or strip.rows * strip.filled <= STRIP_BYTES
 
 
+@dataclass(frozen=True)
+class Shares:
+    """A spec whose outermost dimension (rows, lines) is done in several calls."""
+
+    spec: AmxGemmSpec | AmxConvSpec
+    bounds: list[int]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.spec, name)
+
+    def call(self, b: Builder, operands: Operands, dims: Any, scalars: Scalars) -> None:
+        """The arguments of the call of all, but for ``begin`` and ``end``."""
+        self.spec.call(b, operands, dims, scalars)
+        (whole,) = [
+            i for i in b.ir.block.instructions if getattr(i, "callee", None) is self.emitted(b)
+        ]
+        b.ir.block.instructions.remove(whole)
+        names = [argument.name for argument in whole.callee.args]
+        for begin, end in pairwise(self.bounds):
+            changed = {"begin": b.i64(begin).ir, "end": b.i64(end).ir}
+            operand = dict(zip(names, whole.args, strict=True)) | changed
+            b.ir.call(whole.callee, list(operand.values()))
+
+    def emitted(self, b: Builder) -> Any:
+        return b.module.globals[self.spec.name]
+
+
 @needs_amx
-@pytest.mark.parametrize("bounds", [[0, 50], [0, 5, 50], [0, 32, 50], [0, 16, 17, 18, 49, 50]])
+@pytest.mark.parametrize("bounds", [[0, 5, 50], [0, 32, 50], [0, 16, 17, 18, 49, 50]])
 def test_rows_can_be_shared_out(bounds: list[int]) -> None:
     """Any ranges of rows give what all rows at once give, also fewer than a tile has."""
-    rows, k, n, epilogue = 50, 70, 33, Epilogue("u8", residual=True)
-    rng = np.random.default_rng(3)
-    problem = random_problem(rng, (n, k), "u4", epilogue)
-    x = rng.integers(0, 256, (rows, k), np.uint8)
-    residual = rng.integers(0, 256, (rows, n), np.uint8)
-    dims, spec = GemmDims.dense(rows, k, n), AmxGemmSpec(AMX, "u4", epilogue)
-    module = new_module(AMX, "test")
-    names = ["x", "weights", "addend", "multiplier", "out", "residual", "scratch"]
-    b = Builder.function(module, AMX, "run", internal=False, **dict.fromkeys(names, "ptr"))
-    operands = Operands(*[b.pointer(name) for name in names])
-    tiles.configure(b)
-    function = spec.emit(module, AMX)
-    for begin, end in pairwise(bounds):
-        product = spec.product.arguments(operands, spec.layout(dims), n, n)
-        scalars = epilogue.scalar_values(problem.scalars)
-        b.call(function, operands.x, k, begin, end, 32, *product, *scalars)
-    tiles.release(b)
-    b.ret()
-    call = jit.load(jit.compile_object(module, AMX), ["run"]).function("run", *["ptr"] * 7)
-    out, scratch = residual.copy(), np.zeros(spec.scratch_bytes(dims) + 64, np.uint8)
-    arrays = [
-        np.concatenate([x.ravel(), np.zeros(64, np.uint8)]),
-        spec.pack(dims, problem.weights, problem.zero_points),
-        spec.pad(dims, problem.addend),
-        spec.pad(dims, problem.multiplier),
-        out,
-        out,
-        scratch,
-    ]
-    call(*[array.ctypes.data for array in arrays])
-    sums = x.astype(np.int64) @ (problem.weights - problem.zero_points[:, None]).T.astype(np.int64)
-    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+    epilogue = Epilogue("u8", residual=True)
+    check_gemm("u4", 50, 70, 33, epilogue, 2, Shares(AmxGemmSpec(AMX, "u4", epilogue), bounds))
+
+
+@needs_amx
+@pytest.mark.parametrize(
+    "dims",
+    [
+        ConvDims(1, 9, 9, 20, 9, 9, 33, (3, 3), pad_begin=(1, 1)),
+        ConvDims(1, 11, 11, 20, 9, 9, 33, (3, 3)),
+        ConvDims(1, 17, 40, 20, 9, 20, 33, (1, 1), (2, 2)),
+    ],
+)
+@pytest.mark.parametrize("bounds", [[0, 1, 9], [0, 4, 8, 9]])
+def test_lines_can_be_shared_out(dims: ConvDims, bounds: list[int]) -> None:
+    epilogue = Epilogue("u8", residual=True)
+    spec = AmxConvSpec(AMX, "s8", AmxStrip.of(dims).padded, epilogue)
+    check_conv("s8", dims, epilogue, 2, Shares(spec, bounds))
 
 
 @needs_amx

@@ -6,6 +6,7 @@ with random weights and measured statistics, the PP-OCR classifier with its trai
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 import uqfc
+from tests.codegen import amx
 from tests.models import catalog
 from tests.models.networks import NETWORKS, network
 from uqfc.model import CompiledModel, build
@@ -22,11 +24,17 @@ from uqfc.targets import load_target, missing_cpu_features
 
 pytestmark = pytest.mark.models
 
-TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64")
+TARGETS = ("avx512-amx", "avx512-vnni", "x86-64-v3", "x86-64")
 FLOAT_TOLERANCE = 1e-4
 """Largest difference over the largest result; sums are added in another order than the peer's."""
 INT8_COSINE = 0.99
 LIGHT = [name for name in NETWORKS if name.startswith("light_")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def emulated_amx() -> Iterator[None]:
+    with amx.emulated():
+        yield
 
 
 def runnable_targets() -> list[str]:

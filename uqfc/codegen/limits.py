@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from uqfc.codegen.builder import Builder, new_module
-from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.isa.dot import Operand, dot_for
 from uqfc.codegen.jit import compile_object, load
 from uqfc.codegen.vector import LANES, Value, llvm_type
@@ -27,6 +27,8 @@ Add: TypeAlias = Callable[[Value, Operand, Operand], Value]
 KINDS: tuple[MacKind, ...] = ("s8", "s4", "s16", "f32")
 REPEATS = 5
 """Of each measurement, of which the fastest counts."""
+_TILE_KINDS: tuple[MacKind, ...] = ("s8", "s4")
+"""What matrix tiles multiply."""
 SECONDS = 0.004
 """About how long each of them takes."""
 _OPERAND_STEPS = 16
@@ -90,6 +92,8 @@ def chains(isa: Isa, kind: MacKind) -> int:
 
 def macs_of_step(isa: Isa, kind: MacKind) -> int:
     """Multiply-accumulates in one step of the loop of ``kind``."""
+    if isa.tiles and kind in _TILE_KINDS:
+        return 4 * amx.TILE_ROWS * LANES * amx.TILE_K
     return chains(isa, kind) * LANES * (1 if kind == "f32" else 4)
 
 
@@ -97,6 +101,9 @@ def _emit_macs(module: Any, isa: Isa, kind: MacKind) -> None:
     """``macs_KIND(operands, sums, steps)``: each step multiplies one word of weights."""
     name = f"macs_{kind}"
     b = Builder.function(module, isa, name, operands="ptr", sums="noalias", steps="i64")
+    if isa.tiles and kind in _TILE_KINDS:
+        _emit_tile_macs(b)
+        return
     count = chains(isa, kind)
     start = b.f32(0.0, LANES) if kind == "f32" else b.i32(0, LANES)
     prepare, add, words = _multiply(b, kind)
@@ -113,6 +120,20 @@ def _emit_macs(module: Any, isa: Isa, kind: MacKind) -> None:
     for other in state[1:]:
         total = total + other
     b.pointer("sums").store(total)
+    b.ret()
+
+
+def _emit_tile_macs(b: Builder) -> None:
+    """Each step multiplies two by two tiles."""
+    operands, repeat = b.pointer("operands"), b.i64(0)
+    amx.configure(b)
+    for tile in (*amx.SUMS[0], *amx.SUMS[1], *amx.ROWS, *amx.COLUMNS):
+        amx.load(b, tile, operands, repeat)
+    with b.loop(0, b.value("steps")):
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            amx.dot(b, amx.SUMS[i][j], amx.ROWS[i], amx.COLUMNS[j])
+    amx.store(b, amx.SUMS[0][0], b.pointer("sums"), repeat)
+    amx.release(b)
     b.ret()
 
 

@@ -40,7 +40,8 @@ Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}[_bounded]__{isa}``, wh
 ``dwconv``, and
 ``tile`` is ``14x32c4``: 14 rows by 32 channels, 4 values of K at a time; depthwise has
 ``3x3s1``: kernel size and horizontal stride. ``conv_valid`` reads images that need no padding where
-they are; a convolution that is a matrix product is ``gemm``.
+they are; a convolution that is a matrix product is ``gemm``. On matrix tiles the ``tile`` is
+``32x32c64`` and the end ``amx``.
 """
 
 from __future__ import annotations

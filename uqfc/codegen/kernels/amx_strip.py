@@ -40,16 +40,11 @@ class AmxStrip:
     def of(dims: ConvDims) -> AmxStrip:
         channels = dims.in_channels
         width = (dims.out_width - 1) * dims.stride[1] + dims.reach[1]
-        padded = dims.is_padded
-        if not padded and not _fills_a_tile(dims, dims.width):
-            padded = True
+        padded = dims.is_padded or not _fills_a_tile(dims)
         columns = width if padded else dims.width
-        lines = dims.out_height
-        if padded:
-            most = STRIP_BYTES // (columns * channels)
-            lines = min(lines, max(1, (most - dims.reach[0]) // dims.stride[0] + 1))
-            strips = -(-dims.out_height // lines)
-            lines = -(-dims.out_height // strips)
+        most = (STRIP_BYTES // (columns * channels) - dims.reach[0]) // dims.stride[0] + 1
+        strips = -(-dims.out_height // max(1, most))
+        lines = -(-dims.out_height // strips)
         left = min(dims.pad_begin[1], width)
         return AmxStrip(
             padded=padded,
@@ -89,9 +84,9 @@ def _is_joined(dims: ConvDims, columns: int) -> bool:
     return joined < dims.out_height * _cost(dims.out_width)
 
 
-def _fills_a_tile(dims: ConvDims, columns: int) -> bool:
-    """A line has enough rows that no tile reads past them."""
+def _fills_a_tile(dims: ConvDims) -> bool:
+    """An image that is read where it is has the rows of a tile, so that none reads past it."""
     pixels = dims.out_width
-    if _is_joined(dims, columns):
-        pixels += (dims.out_height - 1) * columns
+    if _is_joined(dims, dims.width):
+        pixels += (dims.out_height - 1) * dims.width
     return pixels >= amx.TILE_ROWS
