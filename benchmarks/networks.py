@@ -19,8 +19,12 @@ from benchmarks.candidates import Call, Factory, all_ready
 from benchmarks.measuring import Plan, load_average, restrict, take_single_turns, take_turns
 from benchmarks.peers import litert, onnxruntime, openvino, pytorch
 from benchmarks.workloads import NETWORKS, Workload, multiply_accumulates, network
+from uqfc.targets import host_target
 
 STRATEGIES = ("int4", "int8", "float32")
+"""Of the host's target; others run INT4."""
+OTHER_TARGETS = ("avx512-vnni", "x86-64-v3")
+"""Measured beside the host's by default, to compare with peers that use all that the CPU has."""
 PEERS: Mapping[str, Callable[[Workload, int], Call]] = {
     "ONNX Runtime float32": onnxruntime.float32,
     "ONNX Runtime int8": onnxruntime.int8,
@@ -38,12 +42,17 @@ def factories(workload: Workload, threads: int, targets: Sequence[str]) -> dict[
     """All candidates by name; a target other than the host's is part of the name."""
     found: dict[str, Factory] = {}
     for target in targets:
-        for strategy in STRATEGIES:
+        for strategy in STRATEGIES if target == "host" else ("int4",):
             name = f"uqfc {strategy}" + ("" if target == "host" else f" {target}")
             found[name] = partial(ours.compiled, workload, threads, strategy, target)
     for name, peer in PEERS.items():
         found[name] = partial(peer, workload, threads)
     return found
+
+
+def default_targets() -> tuple[str, ...]:
+    """The host's, and those of ``OTHER_TARGETS`` that differ from it."""
+    return ("host", *(name for name in OTHER_TARGETS if name != host_target().name))
 
 
 def chosen(found: Mapping[str, Factory], texts: Sequence[str]) -> dict[str, Factory]:
@@ -83,7 +92,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--networks", nargs="*", default=NETWORKS, metavar="NAME")
     parser.add_argument("--candidates", nargs="*", default=(), metavar="TEXT")
-    parser.add_argument("--targets", nargs="*", default=("host",), metavar="TARGET")
+    parser.add_argument("--targets", nargs="*", default=default_targets(), metavar="TARGET")
     parser.add_argument("--seconds", type=float, default=6.0, help="for each network (default: 6)")
     parser.add_argument("--prepare", action="store_true", help="only fill the cache")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
