@@ -10,7 +10,7 @@ from uqfc.codegen import tails
 from uqfc.codegen.arithmetic import VectorArithmetic
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.llvm import ir
-from uqfc.codegen.vector import ELEMENTS, Pointer, Value, llvm_type, round_to_float32
+from uqfc.codegen.vector import ELEMENTS, Pointer, Value, constant, round_to_float32
 
 
 def new_module(isa: Isa, name: str) -> Any:
@@ -89,8 +89,7 @@ class Builder(VectorArithmetic):
     def constant(self, element: str, value: float, lanes: int = 0) -> Value:
         """``value`` (rounded to float32 where it is a float) in every lane."""
         number = round_to_float32(value) if element == "f32" else int(value)
-        kind = llvm_type(element, lanes)
-        return Value(self, ir.Constant(kind, [number] * lanes if lanes else number))
+        return Value(self, constant(element, lanes, [number] * (lanes or 1)))
 
     def f32(self, value: float, lanes: int = 0) -> Value:
         return self.constant("f32", value, lanes)
@@ -104,7 +103,7 @@ class Builder(VectorArithmetic):
     def vector(self, element: str, values: Sequence[float]) -> Value:
         """A constant vector."""
         numbers = [round_to_float32(v) if element == "f32" else int(v) for v in values]
-        return Value(self, ir.Constant(llvm_type(element, len(numbers)), numbers))
+        return Value(self, constant(element, len(numbers), numbers))
 
     def call(self, function: Any, *arguments: Value | Pointer | float) -> Value | None:
         """Calls an ``ir.Function``; numbers take the type of the parameter."""

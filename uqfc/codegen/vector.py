@@ -34,6 +34,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from uqfc.codegen.llvm import ir
@@ -56,6 +57,7 @@ BYTES = {"f32": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1}
 _NAMES = {str(t): name for name, t in ELEMENTS.items()}
 
 
+@lru_cache
 def llvm_type(element: str, lanes: int) -> Any:
     """The LLVM type of ``lanes`` elements; 0 lanes is a scalar."""
     scalar = ELEMENTS[element]
@@ -65,6 +67,27 @@ def llvm_type(element: str, lanes: int) -> Any:
 def round_to_float32(x: float) -> float:
     """The float32 nearest to ``x``; infinite beyond the largest."""
     return struct.unpack("f", struct.pack("f", x))[0]
+
+
+def constant(element: str, lanes: int, numbers: Sequence[float]) -> Any:
+    """The LLVM constant of ``lanes`` numbers; one number, 0 lanes: a scalar.
+
+    The same bits are the same object, so that a constant is made, and turned into text, once.
+    """
+    if element == "f32":
+        return _constant(element, lanes, struct.pack(f"{len(numbers)}f", *numbers))
+    return _constant(element, lanes, tuple(numbers))
+
+
+@lru_cache(maxsize=1 << 14)
+def _constant(element: str, lanes: int, content: bytes | tuple[float, ...]) -> Any:
+    numbers = memoryview(content).cast("f") if isinstance(content, bytes) else content
+    return ir.Constant(llvm_type(element, lanes), list(numbers) if lanes else numbers[0])
+
+
+@lru_cache
+def _undefined(element: str, lanes: int) -> Any:
+    return ir.Constant(llvm_type(element, lanes), ir.Undefined)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +218,9 @@ class Value:
             return self
         if self.lanes:
             raise TypeError(f"cannot splat {self.lanes} lanes to {lanes}")
-        undefined = ir.Constant(ir.VectorType(self.ir.type, lanes), ir.Undefined)
-        one = self.b.ir.insert_element(undefined, self.ir, ELEMENTS["i32"](0))
-        mask = ir.Constant(ir.VectorType(ELEMENTS["i32"], lanes), None)
+        undefined = _undefined(self.element, lanes)
+        one = self.b.ir.insert_element(undefined, self.ir, constant("i32", 0, [0]))
+        mask = ir.Constant(llvm_type("i32", lanes), None)
         return Value(self.b, self.b.ir.shuffle_vector(one, undefined, mask))
 
     def sext(self, element: str) -> Value:
@@ -214,12 +237,12 @@ class Value:
 
     def shuffle(self, lanes: Sequence[int], other: Value | None = None) -> Value:
         """Lane ``lanes[i]`` of ``self ++ other`` in lane ``i``."""
-        mask = ir.Constant(ir.VectorType(ELEMENTS["i32"], len(lanes)), list(lanes))
-        second = ir.Constant(self.ir.type, ir.Undefined) if other is None else other.ir
+        mask = constant("i32", len(lanes), lanes)
+        second = _undefined(self.element, self.lanes) if other is None else other.ir
         return Value(self.b, self.b.ir.shuffle_vector(self.ir, second, mask))
 
     def extract(self, lane: int) -> Value:
-        return Value(self.b, self.b.ir.extract_element(self.ir, ELEMENTS["i32"](lane)))
+        return Value(self.b, self.b.ir.extract_element(self.ir, constant("i32", 0, [lane])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +255,7 @@ class Pointer:
     def __add__(self, offset: Value | int) -> Pointer:
         if isinstance(offset, int) and offset == 0:
             return self
-        index = offset.ir if isinstance(offset, Value) else ELEMENTS["i64"](offset)
+        index = offset.ir if isinstance(offset, Value) else constant("i64", 0, [offset])
         return Pointer(self.b, self.b.ir.gep(self.ir, [index], source_etype=ELEMENTS["i8"]))
 
     def load(
