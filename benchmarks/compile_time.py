@@ -1,9 +1,10 @@
-"""Time and memory from an ONNX file to the first result, on one core, in a process of its own.
+"""Time and memory from an ONNX file to the first result, on one core, with and without the cache.
 
-    python -m benchmarks.compile_time MODEL.onnx [--strategy int8] [--samples 4] [--json FILE]
+    python -m benchmarks.compile_time MODEL.onnx [--strategy int8] [--samples 4] [--runs 3]
+        [--json FILE]
 
-Time runs from before uqfc is imported to the first result; memory is the peak of the process, with
-Python and all libraries. The model has one input.
+Each run is a process of its own, bound to one core: ``cold`` ones have an empty cache, ``warm``
+ones that of a run before. A process imports uqfc, compiles and runs once; the model has one input.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,36 +27,45 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of compiling and running once; ``elapsed`` and ``cpu`` in seconds, ``peak`` in bytes.
+    """Of compiling and running once; times in seconds, ``peak`` in bytes.
 
-    ``elapsed`` counts what other processes take from the core, ``cpu`` does not.
+    ``compile`` is the call of ``uqfc.compile``, ``code`` what follows up to the first result: LLVM,
+    unless its objects come from the cache. ``elapsed`` is all of the process, with imports, and
+    counts what others take from the core; ``cpu`` does not.
     """
 
     elapsed: float
     cpu: float
+    compile: float
+    code: float
     peak: int
 
 
-def measure(model: Path, strategy: str, samples: int, shape: str = "") -> Cost:
+def measure(
+    model: Path, strategy: str, samples: int, shape: str = "", cache: Path | None = None
+) -> Cost:
     """Compile and run ``model`` in a new process that is bound to one core.
 
-    Raises subprocess.CalledProcessError if that fails.
+    ``cache`` is the directory to use as cache; by default there is none. Raises
+    subprocess.CalledProcessError if that fails.
     """
     command = [sys.executable, "-m", "benchmarks.compile_time", str(model), "--inside"]
     command += ["--strategy", strategy, "--samples", str(samples), "--shape", shape]
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
+    environment["UQFC_CACHE_DIR"] = "" if cache is None else str(cache)
     paths = [str(ROOT), str(ROOT / "runtime"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
+    started = time.perf_counter()
     done = subprocess.run(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    elapsed = time.perf_counter() - started
+    return Cost(elapsed, **json.loads(done.stdout.splitlines()[-1]))
 
 
-def compile_and_run(model: Path, strategy: str, samples: int, shape: str) -> Cost:
+def compile_and_run(model: Path, strategy: str, samples: int, shape: str) -> dict[str, float]:
     """What ``measure`` measures, in this process. Linux only: binds the process to a core."""
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    started = time.perf_counter()
 
     import numpy as np  # noqa: PLC0415 - imports are part of what is measured
 
@@ -64,15 +76,22 @@ def compile_and_run(model: Path, strategy: str, samples: int, shape: str) -> Cos
     ((name, dimensions),) = (shapes or only_input(model)).items()
     random = np.random.default_rng(0)
     data = random.standard_normal((samples, *dimensions), dtype=np.float32)
+    started = time.perf_counter()
     compiled = uqfc.compile(
         model,
         quant_strategy=strategy,
         calibration_data=None if strategy == "float32" else {name: data},
         shapes=shapes,
     )
+    returned = time.perf_counter()
     compiled.run({name: data[0]})
-    elapsed = time.perf_counter() - started
-    return Cost(elapsed, time.process_time(), peak_memory())
+    ran = time.perf_counter()
+    return {
+        "cpu": time.process_time(),
+        "compile": returned - started,
+        "code": ran - returned,
+        "peak": peak_memory(),
+    }
 
 
 def peak_memory() -> int:
@@ -96,6 +115,19 @@ def only_input(model: Path) -> dict[str, tuple[int, ...]]:
     return {tensor.name: tuple(d.dim_value or 1 for d in tensor.type.tensor_type.shape.dim)}
 
 
+def compare(
+    model: Path, strategy: str, samples: int, shape: str, runs: int
+) -> dict[str, list[Cost]]:
+    """``runs`` cold and as many warm processes, in turn."""
+    costs: dict[str, list[Cost]] = {"cold": [], "warm": []}
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            for of_kind in costs.values():
+                cost = measure(model, strategy, samples, shape, Path(folder) / "cache")
+                of_kind.append(cost)
+    return costs
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Time and memory to the first result.")
@@ -103,15 +135,23 @@ def main() -> None:
     parser.add_argument("--strategy", default="int8")
     parser.add_argument("--samples", type=int, default=4, help="calibration samples (default: 4)")
     parser.add_argument("--shape", default="", metavar="NAME=1x3x224x224")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--runs", type=int, default=3, help="processes of each kind (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
-    run = compile_and_run if a.inside else measure
-    cost = run(a.model.resolve(), a.strategy, a.samples, a.shape)
-    document = json.dumps(asdict(cost))
-    print(document)
+    if a.inside:
+        print(json.dumps(compile_and_run(a.model, a.strategy, a.samples, a.shape)))
+        return
+    costs = compare(a.model.resolve(), a.strategy, a.samples, a.shape, a.runs)
+    for kind, of_kind in costs.items():
+        parts = [
+            f"{field} {median(getattr(c, field) for c in of_kind):.2f} s"
+            for field in ("compile", "code", "elapsed", "cpu")
+        ]
+        print(f"{kind}: {', '.join(parts)}, {max(c.peak for c in of_kind) / 1e6:.0f} MB")
     if a.json is not None:
-        a.json.write_text(document + "\n")
+        document = {kind: [asdict(c) for c in of_kind] for kind, of_kind in costs.items()}
+        a.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
