@@ -26,7 +26,7 @@ from uqfc.codegen.isa import AVX2, VNNI512, Isa
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars, depthwise_spec
 from uqfc.packing import Storage
 
-CHANNELS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 24, 31, 32, 33, 40])
+CHANNELS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 24, 32, 33, 40, 63, 64, 65, 100, 128, 136])
 
 
 @st.composite
@@ -59,10 +59,10 @@ def test_depthwise_is_the_definition(
 
 def test_kernel_names() -> None:
     dims = ConvDims(1, 14, 14, 24, 7, 7, 24, (5, 3), (2, 2), (1, 1), (2, 1), groups=24)
-    name = "u8_i4c_dwconv_5x3s2_hard_swish_u8__vnni512"
+    name = "u8_i4c_dwconv_5x3s2x16_hard_swish_u8__vnni512"
     assert depthwise_spec(VNNI512, dims, "u4", EPILOGUES[2]).name == name
     dilated = dataclasses.replace(dims, dilation=(1, 3))
-    name = "u8_i8c_dwconv_5x3s2d3_u8__avx2"
+    name = "u8_i8c_dwconv_5x3s2d1x3x16_u8__avx2"
     assert depthwise_spec(AVX2, dilated, "s8", Epilogue("u8")).name == name
 
 

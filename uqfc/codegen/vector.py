@@ -204,6 +204,11 @@ class Value:
     def ge(self, other: Value | float) -> Value:
         return self.compare(">=", other)
 
+    def below(self, other: Value) -> Value:
+        """Unsigned: ``0 <= self < other`` if ``other`` is not below 0."""
+        left, right = self._operands(other)
+        return Value(self.b, self.b.ir.icmp_unsigned("<", left, right))
+
     def eq(self, other: Value | float) -> Value:
         return self.compare("==", other)
 

@@ -1,0 +1,120 @@
+"""Weights of a depthwise convolution as operands of the dot product, for each output row of a step.
+
+They are prepared for some groups of 16 channels at a time, in the stack frame:
+``[group][output row][column][word]``, and after those of a group its addends and multipliers.
+"""
+
+from __future__ import annotations
+
+from uqfc.codegen.builder import Builder
+from uqfc.codegen.isa.dot import Dot, Operand
+from uqfc.codegen.kernels.depthwise_geometry import Geometry
+from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.packing import Storage
+
+LOW_NIBBLES = 0x0F0F0F0F
+ALL_BYTES = 0x01010101
+REGISTER = 64
+MOST_HELD = 6
+"""Registers of weights that stay there along a row."""
+
+Place = tuple[int, int, int]
+"""Output row, kernel column, word."""
+
+
+class Weights:
+    """The operands of at most ``groups`` groups. The function has ``weights`` and ``channels``."""
+
+    def __init__(
+        self,
+        b: Builder,
+        geometry: Geometry,
+        dot: Dot,
+        storage: Storage,
+        groups: int,
+        *,
+        multipliers: bool,
+    ) -> None:
+        self.b = b
+        self.geometry = geometry
+        self.dot = dot
+        self.storage: Storage = storage
+        self.arrays = ("addend", "multiplier") if multipliers else ("addend",)
+        self.column_words = -(-geometry.kernel[0] // 4)
+        self.operand_bytes = REGISTER * len(dot.weight((b.i32(0, LANES),) * dot.words))
+        self.places: list[Place] = [
+            (row, kx, word)
+            for row in range(geometry.rows)
+            for kx in range(geometry.kernel[1])
+            for word in range(geometry.words)
+        ]
+        self.constants = len(self.places) * self.operand_bytes
+        self.group_bytes = self.constants + 2 * REGISTER
+        self.memory = b.stack(groups * self.group_bytes)
+
+    def prepare(self, channel: Value, groups: Value) -> None:
+        """The weights of ``groups`` groups from ``channel`` on."""
+        b = self.b
+        with b.loop(0, groups) as group:
+            first = channel + group * LANES
+            target = self.memory + group * self.group_bytes
+            self._prepare_group(first, target)
+            for i, name in enumerate(self.arrays):
+                values = b.pointer(name).load_i32(first * 4)
+                target.store(values, self.constants + i * REGISTER, align=REGISTER)
+
+    def addend(self, group: Pointer) -> Value:
+        return group.load("i32", self.constants, align=REGISTER)
+
+    def multiplier(self, group: Pointer) -> Value | None:
+        if len(self.arrays) == 1:
+            return None
+        return group.load("f32", self.constants + REGISTER, align=REGISTER)
+
+    def load(self, group: Pointer, place: Place) -> Operand:
+        """The weights at ``place`` of the group at that address."""
+        start = self.places.index(place) * self.operand_bytes
+        sizes = range(0, self.operand_bytes, REGISTER)
+        return tuple(group.load("i32", start + offset, align=REGISTER) for offset in sizes)
+
+    def held(self, group: Pointer) -> dict[Place, Operand]:
+        """All weights of a group if registers can hold them, else none."""
+        if self.constants > MOST_HELD * REGISTER:
+            return {}
+        return {place: self.load(group, place) for place in self.places}
+
+    def _prepare_group(self, channel: Value, target: Pointer) -> None:
+        words = self._stored_words(channel)
+        for kx in range(self.geometry.kernel[1]):
+            column = words[kx * self.column_words : (kx + 1) * self.column_words]
+            for row in range(self.geometry.rows):
+                moved = [
+                    self.geometry.moved([word[i] for word in column], row)
+                    for i in range(self.dot.words)
+                ]
+                for word, values in enumerate(zip(*moved, strict=True)):
+                    start = self.places.index((row, kx, word)) * self.operand_bytes
+                    for i, value in enumerate(self.dot.weight(values)):
+                        target.store(value, start + REGISTER * i, align=REGISTER)
+
+    def _stored_words(self, channel: Value) -> list[tuple[Value, ...]]:
+        """The packed words of 16 channels [columns * column_words], INT4 as int8."""
+        b, groups = self.b, self.geometry.kernel[1] * self.column_words
+        if self.storage != "u4":
+            size = REGISTER * self.dot.words
+            panel = b.pointer("weights") + channel * (groups * size // LANES)
+            return [
+                tuple(panel.load_i32(group * size + REGISTER * i) for i in range(self.dot.words))
+                for group in range(groups)
+            ]
+        pairs = -(-groups // 2)
+        padded = (b.value("channels") + (LANES - 1)) & ~(LANES - 1)
+        zeros = (b.pointer("weights") + padded * (pairs * 4) + channel).load_u8_as_i32()
+        zero_points = (zeros * ALL_BYTES).bitcast("i8", 64)
+        panel = b.pointer("weights") + channel * (pairs * 4)
+        nibbles: list[Value] = []
+        for pair in range(pairs):
+            packed = panel.load_i32(REGISTER * pair)
+            nibbles += [packed & LOW_NIBBLES, packed.shift_right_logical(4) & LOW_NIBBLES]
+        signed = [(n.bitcast("i8", 64) - zero_points).bitcast("i32", LANES) for n in nibbles]
+        return [(word,) for word in signed[:groups]]
