@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.codegen.harness import (
     EPILOGUES,
+    HARD_SWISH,
     SEEDS,
     SOME_EXAMPLES,
     convolution_dims,
@@ -60,7 +61,7 @@ def test_depthwise_is_the_definition(
 def test_kernel_names() -> None:
     dims = ConvDims(1, 14, 14, 24, 7, 7, 24, (5, 3), (2, 2), (1, 1), (2, 1), groups=24)
     name = "u8_i4c_dwconv_5x3s2x16_hard_swish_u8__vnni512"
-    assert depthwise_spec(VNNI512, dims, "u4", EPILOGUES[2]).name == name
+    assert depthwise_spec(VNNI512, dims, "u4", Epilogue("u8", HARD_SWISH)).name == name
     dilated = dataclasses.replace(dims, dilation=(1, 3))
     name = "u8_i8c_dwconv_5x3s2d1x3x16_u8__avx2"
     assert depthwise_spec(AVX2, dilated, "s8", Epilogue("u8")).name == name

@@ -47,6 +47,8 @@ class Dot:
     together: int = 1
     splat_first: bool = True
     """A broadcast load is cheaper than preparing a scalar and moving it to all lanes."""
+    pairs: bool = False
+    """Prepared operands are int16: first values 0 and 2 of each word, then 1 and 3."""
 
     def broadcast(self, scalar: Value) -> Operand:
         """The prepared activation of one word for all lanes."""
@@ -216,26 +218,28 @@ def _add_products(accumulator: Value, a: Operand, w: Operand) -> Value:
 
 _VNNI = Dot(1, _same, _identity, _vpdpbusd)
 _AVX_VNNI = Dot(1, _same, _identity, _vpdpbusd_256)
-_PORTABLE = Dot(1, _even_odd_unsigned, _even_odd_signed, _add_products, splat_first=False)
+_PORTABLE = Dot(
+    1, _even_odd_unsigned, _even_odd_signed, _add_products, splat_first=False, pairs=True
+)
 _DOTS: dict[str, dict[DotKind, Dot]] = {
     "vnni512": {
         "s8": _VNNI,
         "s4": _VNNI,
-        "s16": Dot(2, _even_odd_unsigned, _identity, _vpdpwssd),
+        "s16": Dot(2, _even_odd_unsigned, _identity, _vpdpwssd, pairs=True),
     },
     "avxvnni": {
         "s8": _AVX_VNNI,
         "s4": _AVX_VNNI,
-        "s16": Dot(2, _even_odd_unsigned, _identity, _vpdpwssd_256),
+        "s16": Dot(2, _even_odd_unsigned, _identity, _vpdpwssd_256, pairs=True),
     },
     "avx2": {
-        "s8": Dot(1, _even_odd_unsigned, _even_odd_signed, _add_pmaddwd),
+        "s8": Dot(1, _even_odd_unsigned, _even_odd_signed, _add_pmaddwd, pairs=True),
         "s4": Dot(1, _same, _identity, _add_pmaddubsw, _add_pmaddubsws, SUMS_OF_PAIRS),
-        "s16": Dot(2, _even_odd_unsigned, _identity, _add_pmaddwd),
+        "s16": Dot(2, _even_odd_unsigned, _identity, _add_pmaddwd, pairs=True),
     },
     "portable": {
         "s8": _PORTABLE,
         "s4": _PORTABLE,
-        "s16": Dot(2, _even_odd_unsigned, _identity, _add_products, splat_first=False),
+        "s16": Dot(2, _even_odd_unsigned, _identity, _add_products, splat_first=False, pairs=True),
     },
 }

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa.dot import dot_for
 from uqfc.codegen.isa.interleave import interleaves_wide
-from uqfc.codegen.kernels.depthwise_body import DepthwiseBody
+from uqfc.codegen.kernels.depthwise_body import KINDS, DepthwiseBody
 from uqfc.codegen.kernels.depthwise_geometry import Geometry, blocks_of
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
@@ -53,7 +54,8 @@ class DepthwiseSpec:
     @property
     def geometry(self) -> Geometry:
         """What one step covers."""
-        return Geometry.of(self.kernel, self.stride, self.dilation, self.storage != "s16")
+        shifts = not dot_for(self.isa, KINDS[self.storage]).pairs
+        return Geometry.of(self.kernel, self.stride, self.dilation, shifts)
 
     def layout(self, dims: ConvDims) -> DepthwiseLayout:
         """Layout of the weights [channels, kh, kw]."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import DotKind, Operand, dot_for
-from uqfc.codegen.kernels.depthwise_columns import Columns, columns_for
+from uqfc.codegen.kernels.depthwise_columns import Columns, StoredColumns, columns_for
 from uqfc.codegen.kernels.depthwise_geometry import (
     MOST_SCATTERED,
     VECTORS,
@@ -27,7 +27,7 @@ from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import LINE, Storage
 
-_KINDS: dict[Storage, DotKind] = {"s8": "s8", "u4": "s4", "s16": "s16"}
+KINDS: dict[Storage, DotKind] = {"s8": "s8", "u4": "s4", "s16": "s16"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DepthwiseBody:
         self.b = b
         self.geometry = geometry
         self.epilogue = epilogue
-        self.dot = dot_for(b.isa, _KINDS[storage])
+        self.dot = dot_for(b.isa, KINDS[storage])
         self.pixel = b.value("channels")
         self.line = b.value("width") * self.pixel
         forms = [geometry if channels == LANES else geometry.broad for channels in blocks]
@@ -60,11 +60,12 @@ class DepthwiseBody:
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
         self.weights = Weights(b, geometry, self.dot, storage, groups, multipliers=multiplies)
         self.parts = b.stack(VECTORS * LANES * epilogue.element_bytes)
+        self.sums = b.stack(geometry.rows * VECTORS * LINE)
         self.scalars = {name: b.value(name) for name in epilogue.scalars()}
         self.saturation: Saturation | None = None
         if epilogue.output == "u8":
-            bounds = (self.scalars[name] for name in ("low", "high", "zero_point"))
-            self.saturation = Saturation(b, *bounds)
+            low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
+            self.saturation = Saturation(b, low, high, zero_point, epilogue.bounded)
 
     # --- loops ---------------------------------------------------------------------------------
 
@@ -179,7 +180,10 @@ class DepthwiseBody:
         carried = [*state, b.i64(0)]
         with b.loop(0, count, g.pixels, carry=carried) as x:
             state, element = carried[:-1], carried[-1]
-            sums = [self._sums(columns, state, row, groups, held) for row in range(g.rows)]
+            if isinstance(columns, StoredColumns) and columns.one_by_one:
+                sums = self._sums_one_by_one(columns, state, groups[0])
+            else:
+                sums = [self._sums(columns, state, row, groups, held) for row in range(g.rows)]
             state = columns.advance(rows, state)
             places = [Line(line.first + element, line.count - x) for line in lines]
             values = [
@@ -204,23 +208,52 @@ class DepthwiseBody:
         held: dict[Place, Operand],
     ) -> list[Value]:
         """``VECTORS`` of one row, group after group. Each word of a column has its own chain."""
-        g = columns.geometry
+        g, together = columns.geometry, self.dot.together
         zero = [self.b.i32(0, LANES)] * VECTORS
-        addends = [self.weights.addend(group) for group in groups for _ in range(g.pixels)]
-        chains = [addends, *[list(zero) for _ in range(g.words - 1)]]
-        for kx in range(g.kernel[1]):
-            for word, chain in enumerate(chains):
+        sums = [self.weights.addend(group) for group in groups for _ in range(g.pixels)]
+        for word in range(g.words):
+            chain = list(zero) if word else sums
+            for first in range(0, g.kernel[1], together):
+                taps = range(first, min(first + together, g.kernel[1]))
                 for i, group in enumerate(groups):
-                    place = row, kx, word
-                    weight = held.get(place) or self.weights.load(group, place)
+                    places = [(row, kx, word) for kx in taps]
+                    weights = [held.get(p) or self.weights.load(group, p) for p in places]
                     for p in range(g.pixels):
-                        operand = columns.operand(state, g.column(p, kx), word, i)
+                        operands = [columns.operand(state, g.column(p, kx), word, i) for kx in taps]
                         vector = i * g.pixels + p
-                        chain[vector] = self.dot.add(chain[vector], operand, weight)
-        sums = chains[0]
-        for chain in chains[1:]:
-            sums = [total + more for total, more in zip(sums, chain, strict=True)]
+                        chain[vector] = self.dot.sum(chain[vector], operands, weights)
+            if word:
+                sums = [total + more for total, more in zip(sums, chain, strict=True)]
         return sums
+
+    def _sums_one_by_one(
+        self, columns: StoredColumns, state: list[Any], group: Pointer
+    ) -> list[list[Value]]:
+        """The sums of each row, one vector after the other: for machines with few registers."""
+        b, g = self.b, columns.geometry
+        addend = self.weights.addend(group)
+        with b.loop(0, g.rows) as row:
+            weights = group + row * self.weights.row_bytes
+            with b.loop(0, g.pixels) as p:
+                pixel = columns.pixel(state, p)
+                places = [(0, kx, word) for word in range(g.words) for kx in range(g.kernel[1])]
+                operands = [
+                    columns.operand(pixel, g.column(0, kx), word, 0)[self._parts(g, word)]
+                    for _, kx, word in places
+                ]
+                taps = [
+                    self.weights.load(weights, place)[self._parts(g, place[2])] for place in places
+                ]
+                total = self.dot.sum(addend, operands, taps)
+                self.sums.store(total, (row * g.pixels + p) * LINE)
+        return [
+            [self.sums.load_i32((row * g.pixels + p) * LINE) for p in range(g.pixels)]
+            for row in range(g.rows)
+        ]
+
+    def _parts(self, g: Geometry, word: int) -> slice:
+        """The parts of an operand that are not 0: a word of one row has no second pair."""
+        return slice(1) if self.dot.pairs and g.in_rows - 4 * word == 1 else slice(None)
 
     def _values(self, sums: list[Value], groups: list[Pointer], place: Line) -> list[Value]:
         """What is stored of the outputs of one row: all bytes together, or each vector."""

@@ -181,6 +181,15 @@ class StoredColumns(Columns):
     def advance(self, rows: list[Pointer], state: list[Any]) -> list[Any]:
         return [state[0] + self.geometry.advance * self.column_bytes]
 
+    @property
+    def one_by_one(self) -> bool:
+        """Registers hold little more than one output and its operands."""
+        return self.most_groups == 1
+
+    def pixel(self, state: list[Any], p: Value) -> list[Any]:
+        """The state as if pixel ``p`` of the block were its first."""
+        return [state[0] + p * (self.geometry.stride[1] * self.column_bytes)]
+
     def _pad(self, first: Value, last: Value) -> None:
         with self.b.loop(first, last) as column:
             for group in range(self.most_groups):
@@ -235,8 +244,9 @@ class StoredColumns(Columns):
 
 
 def columns_for(b: Builder, geometry: Geometry, dot: Dot) -> Columns:
-    """The better way for a geometry."""
-    return (HeldColumns if geometry.is_held else StoredColumns)(b, geometry, dot)
+    """The better way for a geometry: machines with few registers hold no columns."""
+    held = geometry.is_held and interleaves_wide(b.isa)
+    return (HeldColumns if held else StoredColumns)(b, geometry, dot)
 
 
 def _one_group(rows: list[Value]) -> list[Value]:

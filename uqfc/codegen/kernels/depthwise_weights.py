@@ -48,6 +48,7 @@ class Weights:
             for kx in range(geometry.kernel[1])
             for word in range(geometry.words)
         ]
+        self.row_bytes = len(self.places) // geometry.rows * self.operand_bytes
         self.constants = len(self.places) * self.operand_bytes
         self.group_bytes = self.constants + 2 * REGISTER
         self.memory = b.stack(groups * self.group_bytes)
