@@ -17,8 +17,10 @@ from typing import Any
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.elementwise_base import ElementwiseOp, Lane
+from uqfc.codegen.kernels.elementwise_quantized import QuantizedOp
 from uqfc.codegen.kernels.geometry import Walk, broadcast_strides, collapse, dense_strides
 from uqfc.codegen.kernels.interleave import interleave, store_interleaved
+from uqfc.codegen.kernels.saturating import PACKED, packs
 from uqfc.codegen.kernels.tensor import (
     DTYPE_BYTES,
     MEMORY_ELEMENTS,
@@ -186,12 +188,28 @@ class _Emitter:
         b, n = self.b, self.b.value(f"size{self.rank - 1}")
         width = DTYPE_BYTES[self.kernel.dtype]
         read = _Reader(self, sources, self.rank - 1)
+        packed = self._packed(read, out, n)
         full = whole_vectors(n)
-        with b.loop(0, full, LANES) as i:
+        with b.loop(packed, full, LANES) as i:
             out.store(self._chain(read.whole(i)), i * width)
         rest = n - full
         with b.when(rest.ne(0)):
             out.store_first(self._chain(read.first(full, rest)), rest, full * width)
+
+    def _packed(self, read: _Reader, out: Pointer, n: Value) -> Value:
+        """Elements that are rounded four vectors at a time, and their number."""
+        b, last = self.b, self.kernel.steps[-1].op
+        if not (isinstance(last, QuantizedOp) and packs(b.isa)):
+            return b.i64(0)
+        saturation, size = last.saturation(b, self.scalars), LANES * PACKED
+        packed = whole_vectors(n, size)
+        with b.loop(0, packed, size) as i:
+            values: list[Value] = []
+            for vector in range(PACKED):
+                operands, scalars = self._before_last(read.whole(i + vector * LANES))
+                values.append(last.before_rounding(b, operands, scalars))
+            out.store(saturation.pack(values), i)
+        return packed
 
     def _interleaved(self, sources: Sequence[Pointer], out: Pointer) -> None:
         """Vectors along the last axis but one; channels are interleaved when stored."""
@@ -213,13 +231,22 @@ class _Emitter:
 
     def _chain(self, lanes: list[Value]) -> Value:
         """The elements to store, from the inputs' lanes."""
+        operands, scalars = self._before_last(lanes)
+        value = self.kernel.steps[-1].op.emit(self.b, operands, scalars)
+        return to_memory(self.kernel.dtype, value)
+
+    def _before_last(self, lanes: list[Value]) -> tuple[list[Lane], list[Value]]:
+        """The operands and scalars of the last step, from the inputs' lanes."""
         kernel, values, used = self.kernel, lanes, 0
-        for step in kernel.steps:
-            operands: list[Lane] = [(kernel.dtypes[o], values[o]) for o in step.operands]
+        for step in kernel.steps[:-1]:
             count = len(step.op.scalars())
-            values.append(step.op.emit(self.b, operands, self.scalars[used : used + count]))
+            scalars = self.scalars[used : used + count]
+            values.append(step.op.emit(self.b, self._operands(step, values), scalars))
             used += count
-        return to_memory(kernel.dtype, values[-1])
+        return self._operands(kernel.steps[-1], values), self.scalars[used:]
+
+    def _operands(self, step: Step, values: list[Value]) -> list[Lane]:
+        return [(self.kernel.dtypes[o], values[o]) for o in step.operands]
 
 
 class _Reader:

@@ -14,7 +14,7 @@ from uqfc.codegen.kernels.elementwise_integers import (
     integer_power,
     wrap,
 )
-from uqfc.codegen.kernels.quantizing import is_moderate, reciprocal_is_safe, round_quotient
+from uqfc.codegen.kernels.quantizing import reciprocal_is_safe, round_quotient
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
 from uqfc.elementary import UNARY
@@ -198,72 +198,3 @@ class Dequantize(ElementwiseOp):
 
     def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
         return b.to_float(operands[0][1] - scalars[1]) * scalars[0]
-
-
-@dataclass(frozen=True)
-class AddQuantized(ElementwiseOp):
-    """``numerics.add_quantized`` on u8."""
-
-    lhs_zero_point: int
-    lhs_multiplier: float
-    rhs_zero_point: int
-    rhs_multiplier: float
-    zero_point: int
-    qmin: int = 0
-    qmax: int = 255
-
-    @property
-    def label(self) -> str:
-        return "qadd" if is_moderate(self.lhs_multiplier, self.rhs_multiplier) else "qadd_nan"
-
-    def result(self, operands: Sequence[Dtype]) -> Dtype:
-        expect(self, operands, ("u8",), ("u8",))
-        return "u8"
-
-    def scalars(self) -> tuple[float | int, ...]:
-        low, high = float(self.qmin - self.zero_point), float(self.qmax - self.zero_point)
-        left = (self.lhs_zero_point, float(self.lhs_multiplier))
-        right = (self.rhs_zero_point, float(self.rhs_multiplier))
-        return *left, *right, low, high, self.zero_point
-
-    def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
-        za, ma, zb, mb, low, high, zero_point = scalars
-        left = b.to_float(operands[0][1] - za) * ma
-        right = b.to_float(operands[1][1] - zb) * mb
-        v = left + right
-        if not is_moderate(self.lhs_multiplier, self.rhs_multiplier):
-            v = b.nan_to_zero(v)
-        return b.round_clamped(b.clamp(v, low, high), zero_point)
-
-
-@dataclass(frozen=True)
-class MulQuantized(ElementwiseOp):
-    """``numerics.mul_quantized`` on u8."""
-
-    lhs_zero_point: int
-    rhs_zero_point: int
-    multiplier: float
-    zero_point: int
-    qmin: int = 0
-    qmax: int = 255
-
-    @property
-    def label(self) -> str:
-        return "qmul" if is_moderate(self.multiplier) else "qmul_nan"
-
-    def result(self, operands: Sequence[Dtype]) -> Dtype:
-        expect(self, operands, ("u8",), ("u8",))
-        return "u8"
-
-    def scalars(self) -> tuple[float | int, ...]:
-        low, high = float(self.qmin - self.zero_point), float(self.qmax - self.zero_point)
-        zero_points = (self.lhs_zero_point, self.rhs_zero_point)
-        return *zero_points, float(self.multiplier), low, high, self.zero_point
-
-    def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
-        za, zb, multiplier, low, high, zero_point = scalars
-        exact = (operands[0][1] - za) * (operands[1][1] - zb)
-        v = b.to_float(exact) * multiplier
-        if not is_moderate(self.multiplier):
-            v = b.nan_to_zero(v)
-        return b.round_clamped(b.clamp(v, low, high), zero_point)

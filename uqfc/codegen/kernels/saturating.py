@@ -14,6 +14,7 @@ from functools import cached_property
 
 from uqfc.codegen.arithmetic import CURRENT_ROUNDING
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.isa import Isa
 from uqfc.codegen.vector import LANES, Value, llvm_type
 
 PACKED = 4
@@ -45,7 +46,7 @@ class Saturation:
 
     @property
     def _packs(self) -> bool:
-        return self.b.isa.name in _PACKS
+        return packs(self.b.isa)
 
     @cached_property
     def _zero_points(self) -> Value:
@@ -138,6 +139,11 @@ class Saturation:
 
 _PACKS = {"vnni512": 16, "avx2": 8}
 """Machines with saturating packs: int32 lanes of their registers."""
+
+
+def packs(isa: Isa) -> bool:
+    """Whether packing ``PACKED`` vectors together is better than one by one."""
+    return isa.name in _PACKS
 
 
 def _joined(parts: Sequence[Value]) -> Value:

@@ -12,19 +12,18 @@ from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
 from uqfc.codegen.kernels.elementwise_ops import (
-    AddQuantized,
     Binary,
     BinaryKind,
     Cast,
     Compare,
     Dequantize,
     ElementwiseOp,
-    MulQuantized,
     Predicate,
     Quantize,
     Select,
     Unary,
 )
+from uqfc.codegen.kernels.elementwise_quantized import AddQuantized, MulQuantized
 from uqfc.codegen.kernels.geometry import dense_strides
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.lowering.registry import Choice, lowering
