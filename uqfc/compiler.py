@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
+from uqfc.autotune import Autotuner
 from uqfc.cache import Cache
 from uqfc.calibrate import Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
@@ -52,6 +53,7 @@ class Options:
     method: CalibrationMethod
     weight_quant: Mapping[str, Any]
     strict: bool
+    autotune: bool
     pipeline: str | Sequence[ModulePass]
 
     def document(self) -> dict[str, object]:
@@ -81,6 +83,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     weight_quant: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     strict: bool = False,
+    autotune: bool = False,
     pass_pipeline: str | Iterable[ModulePass] = "",
     progress: Progress | None = None,
     trace: Trace | None = None,
@@ -93,10 +96,13 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     already (QDQ or QOperator). ``weight_quant`` may say how weights are quantized: ``granularity``
     (``channel`` or ``tensor``), ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes
     dynamic dimensions. ``strict``: a layer that does not get the type that was asked for is a
-    FallbackError. ``pass_pipeline``: passes of yours, by name (``"a,b{option=1}"``) or as objects,
-    run on the float graph after fusion. ``trace`` sees the module after every pass. ``cache``:
-    whether kernels, and the whole result where no pass of yours and no ``trace`` takes part, may
-    come from, and go to, the cache on disk (``uqfc.cache``, ``uqfc.results``).
+    FallbackError. ``autotune``: where several kernels can compute a layer, measure them on this
+    machine, which must have the target's instructions, rather than ask the cost model.
+    ``pass_pipeline``: passes of yours, by name (``"a,b{option=1}"``) or as objects, run on the
+    float graph after fusion. ``trace`` sees the module after every pass. ``cache``: whether
+    kernels, measurements, and the whole result where nothing is measured and no pass of yours and
+    no ``trace`` takes part, may come from, and go to, the cache on disk (``uqfc.cache``,
+    ``uqfc.results``).
 
     Raises subclasses of UqfcError for everything that the caller can mend.
     """
@@ -107,6 +113,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
         one_of(CalibrationMethod, calibration_method, "calibration_method"),
         weight_quant or {},
         strict,
+        autotune,
         pass_pipeline if isinstance(pass_pipeline, str) else list(pass_pipeline),
     )
     table = load_target(target)
@@ -116,7 +123,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
         data = iterate(calibration_data, read.inputs, limit=calibration_samples)
     if not cache:
         return compile_read(read, table, data, options, progress, trace)
-    if trace is not None or (read.quantized and data is not None):
+    if trace is not None or autotune or (read.quantized and data is not None):
         return compile_read(read, table, data, options, progress, trace, Keeping(Cache()))
     recorded = None if data is None else RecordedData(data)
     passes = parse_pipeline(options.pipeline)
@@ -144,7 +151,11 @@ def compile_read(
     run_passes(module, integer_passes(), trace, verifier)
     if options.strict:
         check_no_fallback(module, options.target)
-    return build(module, table, options.target, options.name, options.strategy, trace, keeping)
+    cache = None if keeping is None else keeping.cache
+    tune = Autotuner(table, options.target, cache) if options.autotune else None
+    return build(
+        module, table, options.target, options.name, options.strategy, trace, keeping, tune
+    )
 
 
 def one_of(kind: type[Choice], value: str, argument: str) -> Choice:

@@ -18,6 +18,7 @@ from uqfc.codegen.header import default_prefix
 from uqfc.codegen.isa import isa_for
 from uqfc.codegen.jit import compile_objects, load, optimized, target_machine
 from uqfc.codegen.module import RUN, Compiled, emit_module
+from uqfc.codegen.select_kernels import Tuner
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.qkernel import ALIGNMENT, LaunchOp, as_tensor, yielded
 from uqfc.dialects.qnn import IntegerLayerOp
@@ -121,7 +122,10 @@ class CompiledModel:
 
         Raises TargetError if this machine cannot run the target's code.
         """
-        return profile(self.kernels, self.target, self.info, self._loaded, runs=runs, warmup=warmup)
+        model, cache = self._loaded, None if self.keeping is None else self.keeping.cache
+        return profile(
+            self.kernels, self.target, self.info, model, runs=runs, warmup=warmup, cache=cache
+        )
 
     def save(self, path: str | Path, *, prefix: str | None = None) -> None:
         """Write a shared object (``.so``), or an object file with its header (``.o`` and ``.h``).
@@ -200,12 +204,16 @@ def build(
     strategy: str,
     trace: Trace | None = None,
     keeping: Keeping | None = None,
+    tune: Tuner | None = None,
 ) -> CompiledModel:
-    """Lower the network to kernels of the target. ``target`` is its name or path."""
+    """Lower the network to kernels of the target. ``target`` is its name or path.
+
+    ``tune`` measures the kernels of layers that have several.
+    """
     kernels = network.clone()
     function = main_function(network)
     inputs = input_names(function)
-    run_passes(kernels, kernel_passes(target), trace)
+    run_passes(kernels, kernel_passes(target, tune), trace)
     compiled = emit_module(kernels, len(inputs), isa_for(table))
     info = {
         "abi": 1,
@@ -267,6 +275,7 @@ def layer_info(launch: LaunchOp) -> dict[str, Any]:
         "weight_dtype": decision.chosen if decision else None,
         "activation_dtype": "uint8" if isinstance(op, IntegerLayerOp) else activation,
         "kernel": launch.kernel_name,
+        "chosen_by": None if launch.chosen_by is None else launch.chosen_by.data,
         "requested": decision.requested if decision else None,
         "chosen": decision.chosen if decision else None,
         "reason": str(decision.reason) if decision else None,

@@ -10,7 +10,7 @@ from xdsl.passes import ModulePass, PassPipeline
 from xdsl.utils.exceptions import ArgSpecParseError, VerifyException
 
 from uqfc.codegen.pack_weights import PackWeightsPass
-from uqfc.codegen.select_kernels import SelectKernelsPass
+from uqfc.codegen.select_kernels import SelectKernelsPass, Tuner
 from uqfc.errors import UqfcError
 from uqfc.passes import all_passes
 from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass
@@ -101,11 +101,14 @@ def integer_passes() -> list[ModulePass]:
     return [ConvertToIntegerPass(), CanonicalizeWeightsPass(), TransposeBeforeQuantizePass()]
 
 
-def kernel_passes(target: str) -> list[ModulePass]:
-    """From the integer network to placed kernels of a target (a name or the path of a table)."""
+def kernel_passes(target: str, tune: Tuner | None = None) -> list[ModulePass]:
+    """From the integer network to placed kernels of a target (a name or the path of a table).
+
+    ``tune`` measures which kernel is the fastest, where there are several.
+    """
     return [
         FormKernelsPass(),
-        SelectKernelsPass(target),
+        SelectKernelsPass(target, tune),
         PackWeightsPass(target),
         PlanMemoryPass(),
     ]

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
+from uqfc.cache import Cache
 from uqfc.codegen.artifact import encode_info
 from uqfc.codegen.isa import Isa, isa_for
-from uqfc.codegen.jit import compile_object, load
+from uqfc.codegen.jit import compile_objects, load
 from uqfc.codegen.limits import Limits
 from uqfc.codegen.module import RUN
 from uqfc.codegen.profiling import emit_profiled
@@ -101,6 +102,7 @@ def profile(
     *,
     runs: int = 200,
     warmup: int = 20,
+    cache: Cache | None = None,
 ) -> Profile:
     """Run planned ``kernels`` with a cycle counter read between them, on one thread.
 
@@ -110,7 +112,7 @@ def profile(
     if target.architecture != "x86_64":
         raise TargetError(f"target {target.name}: only x86_64 code can be profiled")
     isa = isa_for(target)
-    counted = _profiling_build(kernels, info, isa)
+    counted = _profiling_build(kernels, info, isa, cache)
     counters, durations, cycles_per_us = _measure(counted, model, runs, warmup)
     times = np.diff(counters) / cycles_per_us
     limits = Limits(isa)
@@ -156,14 +158,16 @@ def _limit_us(
     return compute * 1e6, (constants + activations) * 1e6
 
 
-def _profiling_build(kernels: ModuleOp, info: Mapping[str, Any], isa: Isa) -> Model:
+def _profiling_build(
+    kernels: ModuleOp, info: Mapping[str, Any], isa: Isa, cache: Cache | None
+) -> Model:
     """The model with the counters as one more, last output."""
     compiled = emit_profiled(kernels, len(info["inputs"]), isa)
     outputs = list(info["outputs"])
     shape = [1 + len(info["layers"])]
     counters = {"name": _counters_name(outputs), "dtype": "int64", "shape": shape}
     changed = {**info, "outputs": [*outputs, counters], "verification": None}
-    code = load(compile_object(compiled.module, isa), [RUN])
+    code = load(compile_objects(compiled.module, isa, cache), [RUN])
     return Model.from_function(code.address(RUN), encode_info(changed), compiled.weights, code)
 
 

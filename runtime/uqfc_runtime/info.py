@@ -65,6 +65,8 @@ class LayerInfo:
     requested: str | None
     chosen: str | None
     reason: str | None
+    chosen_by: str | None = None
+    """How the kernel was chosen among several: ``model`` or ``measured``."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,15 @@ def _tensor(table: Mapping[str, Any], where: str) -> TensorInfo:
 
 
 def _layers(root: Mapping[str, Any]) -> tuple[LayerInfo, ...]:
-    optional = ("weight_dtype", "activation_dtype", "kernel", "requested", "chosen", "reason")
+    optional = (
+        "weight_dtype",
+        "activation_dtype",
+        "kernel",
+        "requested",
+        "chosen",
+        "reason",
+        "chosen_by",
+    )
     return tuple(
         LayerInfo(
             name=_get(table, "name", str, where),

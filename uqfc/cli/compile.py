@@ -44,6 +44,9 @@ def compile_command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where a layer does not get what was requested.")
     ] = False,
+    autotune: Annotated[
+        bool, typer.Option("--autotune", help="Measure each layer's kernels on this machine.")
+    ] = False,
     pass_pipeline: Annotated[
         str, typer.Option(help="Passes of yours after fusion: 'pass-a,pass-b{option=1}'.")
     ] = "",
@@ -65,6 +68,7 @@ def compile_command(
             calibration_method=calibration_method,
             shapes=shapes,
             strict=strict,
+            autotune=autotune,
             pass_pipeline=pass_pipeline,
             progress=report,
             cache=cache,

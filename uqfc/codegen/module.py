@@ -68,16 +68,23 @@ def main_of(module: ModuleOp) -> FuncOp:
 
 
 class Emitter:
-    """Emits the calls of one function."""
+    """Emits the calls of one function, called ``name``, into a module of its own or ``llvm``."""
 
-    def __init__(self, function: FuncOp, input_count: int, isa: Isa) -> None:
+    def __init__(
+        self,
+        function: FuncOp,
+        input_count: int,
+        isa: Isa,
+        llvm: Any | None = None,
+        name: str = RUN,
+    ) -> None:
         self.block = function.body.block
         self.input_count = input_count
         self.isa = isa
-        self.llvm = new_module(isa, "uqfc")
+        self.llvm = new_module(isa, "uqfc") if llvm is None else llvm
         self.blob = Blob()
         pointers = dict.fromkeys(("inputs", "outputs", "arena", "weights"), "ptr")
-        self.b = Builder.function(self.llvm, isa, RUN, internal=False, **pointers)
+        self.b = Builder.function(self.llvm, isa, name, internal=False, **pointers)
         self.arguments = [self.load_argument(a) for a in self.block.args]
         if isa.tiles:
             amx.configure(self.b)
@@ -103,8 +110,6 @@ class Emitter:
 
     def launch(self, op: LaunchOp) -> None:
         choice = choose(op, self.isa)
-        if choice.name != op.kernel_name:
-            raise ValueError(f"kernel is '{choice.name}', but '{op.kernel_name}' was selected")
         inputs: list[Pointer] = []
         for index, value in enumerate(op.inputs):
             if isinstance(value.type, MemRefType):

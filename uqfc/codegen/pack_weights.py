@@ -32,7 +32,7 @@ def pack(launch: LaunchOp, layer: IntegerLayerOp, isa: Isa) -> None:
     zeros = constant_operand(launch, layer.weight_zero_point)
     if weight is None or zeros is None:
         return
-    kernel = layer_kernel(layer, isa)
+    kernel = layer_kernel(launch, layer, isa)
     packed = ConstantOp(kernel.pack(weight.astype(np.int32), zeros.astype(np.int32)))
     dropped = {operand_index(layer.weight), operand_index(layer.weight_zero_point)}
     kept = [i for i in range(len(launch.inputs)) if i not in dropped]
@@ -47,9 +47,7 @@ def pack(launch: LaunchOp, layer: IntegerLayerOp, isa: Isa) -> None:
     block.add_ops([op.clone(value_mapper=mapping) for op in launch.block.ops])
     replacement = LaunchOp([*inputs, packed], Region(block))
     replacement.attributes.update(launch.attributes)
-    for key in ("kernel", "scratch_bytes"):
-        if key in launch.properties:
-            replacement.properties[key] = launch.properties[key]
+    replacement.copy_selection(launch)
     Rewriter.insert_op(packed, InsertPoint.before(launch))
     Rewriter.replace_op(launch, replacement)
 

@@ -7,11 +7,13 @@ tens of nanoseconds.
 
 from __future__ import annotations
 
+from typing import Any
+
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.module import POINTER_BYTES, Compiled, Emitter, main_of
+from uqfc.codegen.module import POINTER_BYTES, RUN, Compiled, Emitter, main_of
 from uqfc.codegen.vector import ELEMENTS
 from uqfc.dialects.qkernel import LaunchOp
 
@@ -21,8 +23,15 @@ COUNTER_BYTES = 8
 class ProfilingEmitter(Emitter):
     """Emits the calls of one function with a counter before the first and after each."""
 
-    def __init__(self, function: FuncOp, input_count: int, isa: Isa) -> None:
-        super().__init__(function, input_count, isa)
+    def __init__(
+        self,
+        function: FuncOp,
+        input_count: int,
+        isa: Isa,
+        llvm: Any | None = None,
+        name: str = RUN,
+    ) -> None:
+        super().__init__(function, input_count, isa, llvm, name)
         outputs = len(self.block.args) - input_count
         self.counters = self.b.pointer("outputs").load_pointer(outputs * POINTER_BYTES)
         self.stamps = 0
@@ -41,3 +50,8 @@ class ProfilingEmitter(Emitter):
 def emit_profiled(module: ModuleOp, input_count: int, isa: Isa) -> Compiled:
     """``module.emit_module`` with counters."""
     return ProfilingEmitter(main_of(module), input_count, isa).run()
+
+
+def emit_measured(module: ModuleOp, input_count: int, isa: Isa, llvm: Any, name: str) -> Compiled:
+    """``emit_profiled`` as one more function, ``name``, of the LLVM module ``llvm``."""
+    return ProfilingEmitter(main_of(module), input_count, isa, llvm, name).run()

@@ -52,6 +52,7 @@ from uqfc.dialects.tensors import (
     ui8,
 )
 
+CHOOSERS = ("model", "measured")
 FORMATS = ("panels", "blocks", "depthwise")
 STORAGES: dict[str, Attribute] = {"s8": i8, "s16": i16, "u4": ui4}
 ALIGNMENT = 64
@@ -177,6 +178,8 @@ class LaunchOp(IRDLOperation):
     """Size of the scratch buffer that the kernel needs."""
     scratch = opt_prop_def(IntegerAttr)
     """Byte offset of the scratch buffer in the arena."""
+    chosen_by = opt_prop_def(StringAttr)
+    """How the kernel was chosen among several: ``model`` or ``measured``."""
     body = region_def("single_block")
 
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
@@ -212,11 +215,20 @@ class LaunchOp(IRDLOperation):
         target = self.into[0].type if self.into else self.outputs[0].type
         if as_tensor(target) != last.value.type:
             raise VerifyException(f"qkernel.launch yields {last.value.type}, expected {target}")
+        if self.chosen_by is not None and self.chosen_by.data not in CHOOSERS:
+            known = ", ".join(CHOOSERS)
+            raise VerifyException(f"qkernel.launch: chosen_by must be one of {known}")
 
     @property
     def kernel_name(self) -> str:
         """The selected kernel, or the empty string."""
         return "" if self.kernel is None else self.kernel.data
+
+    def copy_selection(self, other: LaunchOp) -> None:
+        """Take over what was decided for another launch: its kernel and scratch memory."""
+        for key in ("kernel", "scratch_bytes", "scratch", "chosen_by"):
+            if key in other.properties:
+                self.properties[key] = other.properties[key]
 
     @property
     def block(self) -> Block:

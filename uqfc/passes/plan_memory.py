@@ -161,9 +161,7 @@ def write_into(launch: LaunchOp, places: dict[SSAValue, SSAValue]) -> None:
     body = launch.detach_region(0)
     placed = LaunchOp(inputs, body, into=places[launch.outputs[0]])
     placed.attributes.update(launch.attributes)
-    for key in ("kernel", "scratch_bytes", "scratch"):
-        if key in launch.properties:
-            placed.properties[key] = launch.properties[key]
+    placed.copy_selection(launch)
     Rewriter.insert_op(placed, InsertPoint.before(launch))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
-from uqfc.codegen.kernels.gemm import LEAST_ROWS, STORAGE_NAMES, best_tile_rows
+from uqfc.codegen.kernels.gemm import LEAST_ROWS, STORAGE_NAMES, best_tile_rows, tile_heights
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
@@ -94,7 +94,7 @@ class ConvSpec:
 
     def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
-        if conv_spec(self.isa, dims, self.storage, self.epilogue) != self:
+        if conv_spec(self.isa, dims, self.storage, self.epilogue, self.tile_rows) != self:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
         if operands.scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
@@ -270,9 +270,24 @@ class _Strip:
         return self.rows * self.pitch
 
 
-def conv_spec(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue) -> ConvSpec:
-    """The kernel for a convolution. ValueError if it is a matrix product."""
+def conv_tile_heights(isa: Isa, dims: ConvDims) -> list[int]:
+    """Rows that a tile may have: pixels of a line of output, largest first; more than one."""
+    least = min(2, isa.tile_rows)
+    return [r for r in tile_heights(isa, max(dims.out_width, least)) if r >= least]
+
+
+def conv_spec(
+    isa: Isa,
+    dims: ConvDims,
+    storage: Storage,
+    epilogue: Epilogue,
+    tile_rows: int | None = None,
+) -> ConvSpec:
+    """The kernel for a convolution, in tiles of ``tile_rows`` pixels or the best.
+
+    ValueError if it is a matrix product.
+    """
     if dims.is_product:
         raise ValueError("a pointwise convolution is a product of dims.product")
-    rows = max(best_tile_rows(isa, dims.out_width), min(2, isa.tile_rows))
+    rows = tile_rows or max(best_tile_rows(isa, dims.out_width), min(2, isa.tile_rows))
     return ConvSpec(isa, storage, rows, dims.is_padded, epilogue)

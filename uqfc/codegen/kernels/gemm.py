@@ -21,6 +21,8 @@ from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 STORAGE_NAMES: dict[Storage, str] = {"s8": "i8c", "u4": "i4c", "s16": "i16c"}
 MOST_BYTES = 384 * 1024
 """Aim for the size of the rows that all blocks of panels are applied to."""
+DOMINATED = (3, 5, 9, 11)
+"""Heights of tiles that are hardly ever faster than all others."""
 LEAST_ROWS = 48
 """Fewer rows would load the weights too often."""
 
@@ -119,6 +121,12 @@ class GemmSpec:
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
 
 
+def tile_heights(isa: Isa, rows: int) -> list[int]:
+    """Rows that a tile for lines of ``rows`` rows may have, largest first: not all, to be few."""
+    most = min(rows, isa.tile_rows)
+    return [r for r in range(most, 0, -1) if r == most or r not in DOMINATED]
+
+
 def best_tile_rows(isa: Isa, rows: int) -> int:
     """Rows of a tile for lines of ``rows`` rows.
 
@@ -126,10 +134,11 @@ def best_tile_rows(isa: Isa, rows: int) -> int:
     """
     if rows == 1:
         return 1
-    candidates = range(1, min(rows, isa.tile_rows) + 1)
-    return min(candidates, key=lambda r: (rows // r * (r + 2) + 3 * (rows % r), -r))
+    return min(tile_heights(isa, rows), key=lambda r: rows // r * (r + 2) + 3 * (rows % r))
 
 
-def gemm_spec(isa: Isa, rows: int, storage: Storage, epilogue: Epilogue) -> GemmSpec:
-    """The kernel for a product of ``rows`` >= 1 rows."""
-    return GemmSpec(isa, storage, best_tile_rows(isa, rows), epilogue)
+def gemm_spec(
+    isa: Isa, rows: int, storage: Storage, epilogue: Epilogue, tile_rows: int | None = None
+) -> GemmSpec:
+    """The kernel for a product of ``rows`` >= 1 rows, in tiles of ``tile_rows`` or the best."""
+    return GemmSpec(isa, storage, tile_rows or best_tile_rows(isa, rows), epilogue)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from uqfc.codegen.lowering import elementwise, float_layers, integer_layers, tensor_ops
-from uqfc.codegen.lowering.registry import LOWERINGS, Choice, choose, lowering
+from uqfc.codegen.lowering.registry import LOWERINGS, Choice, alternatives, choose, lowering
 from uqfc.codegen.lowering.tensor_ops import tensor_choice
 
 FAMILIES = (elementwise, float_layers, integer_layers, tensor_ops)
 """Modules whose import registers lowerings."""
 
-__all__ = ["FAMILIES", "LOWERINGS", "Choice", "choose", "lowering", "tensor_choice"]
+__all__ = ["FAMILIES", "LOWERINGS", "Choice", "alternatives", "choose", "lowering", "tensor_choice"]

@@ -11,6 +11,7 @@ import numpy as np
 from xdsl.dialects.builtin import f32, i32
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels import (
     ConvDims,
@@ -30,6 +31,7 @@ from uqfc.codegen.kernels.epilogue import Output
 from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import (
     Choice,
+    choose,
     constant_operand,
     lowering,
     no_kernel,
@@ -76,6 +78,17 @@ class LayerKernel:
     def scratch_bytes(self) -> int:
         return self.spec.scratch_bytes(self.dims)  # pyright: ignore[reportArgumentType]
 
+    @property
+    def estimate(self) -> float:
+        """Cycles by the cost model; 0 where there is no alternative."""
+        match self.spec, self.dims:
+            case GemmSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
+                return gemm_cycles(spec, dims)
+            case ConvSpec() | AmxConvSpec() as spec, ConvDims() as dims:
+                return conv_cycles(spec, dims)
+            case _:
+                return 0.0
+
     def call(self, b: Builder, operands: Operands, scalars: Scalars) -> None:
         self.spec.call(b, operands, self.dims, scalars)  # pyright: ignore[reportArgumentType]
 
@@ -111,38 +124,60 @@ def is_bounded(op: IntegerLayerOp, multiplier: np.ndarray) -> bool:
     return largest * factor <= 2.0**30
 
 
-def layer_kernel(op: IntegerLayerOp, isa: Isa, multiplier: np.ndarray | None = None) -> LayerKernel:
-    """The kernel for a layer; weights must be in canonical form (``canonicalize-weights``)."""
+def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerKernel]:
+    """The kernels for a layer, whose names differ.
+
+    Weights must be in canonical form (``canonicalize-weights``).
+    """
     storage = STORAGES[element_of(op.weight)]
     epilogue = epilogue_of(op)
+    multiplier = constant_operand(launch, op.multiplier)
     if epilogue.output == "u8" and multiplier is not None and is_bounded(op, multiplier):
         epilogue = replace(epilogue, bounded=True)
     if isinstance(op, QConv2dOp):
         dims = conv_dims(op)
         if op.is_depthwise:
-            return LayerKernel(
-                depthwise_spec(isa, dims, storage, epilogue), dims, Packing("depthwise", storage)
-            )
+            depthwise = depthwise_spec(isa, dims, storage, epilogue)
+            return [LayerKernel(depthwise, dims, Packing("depthwise", storage))]
         if not dims.is_product:
-            conv = conv_alternatives(isa, dims, storage, epilogue)[0]
-            layout = "blocks" if isinstance(conv, AmxConvSpec) else "panels"
-            packing = Packing(layout, storage, isa.panel, dims.groups, dims.segments)
-            return LayerKernel(conv, dims, packing)
+            convs = conv_alternatives(isa, dims, storage, epilogue)
+            rest = storage, isa.panel, dims.groups, dims.segments
+            return [
+                LayerKernel(
+                    s, dims, Packing("blocks" if isinstance(s, AmxConvSpec) else "panels", *rest)
+                )
+                for s in convs
+            ]
         product = dims.product
     else:
         n, k = shape_of(op.weight)
         product = GemmDims.dense(prod(shape_of(op.x)[:-1]), k, n)
-    gemm = gemm_alternatives(isa, product, storage, epilogue)[0]
-    layout = "blocks" if isinstance(gemm, AmxGemmSpec) else "panels"
-    return LayerKernel(gemm, product, Packing(layout, storage, isa.panel))
+    gemms = gemm_alternatives(isa, product, storage, epilogue)
+    rest = storage, isa.panel
+    return [
+        LayerKernel(
+            s, product, Packing("blocks" if isinstance(s, AmxGemmSpec) else "panels", *rest)
+        )
+        for s in gemms
+    ]
+
+
+def layer_kernel(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> LayerKernel:
+    """The kernel that was selected for a layer, or else the fastest by the cost model."""
+    name = choose(launch, isa).name
+    kernels = layer_kernels(launch, op, isa)
+    return next(kernel for kernel in kernels if kernel.spec.name == name)
 
 
 @lowering(QConv2dOp, QLinearOp)
-def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> Choice:
+def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[Choice]:
     if element_of(op.weight) not in STORAGES:
         raise no_kernel(launch, op.name, isa, f"weights of {element_of(op.weight)}")
-    multipliers = constant_operand(launch, op.multiplier)
-    kernel, scalars = layer_kernel(op, isa, multipliers), scalars_of(op)
+    return [layer_choice(op, kernel) for kernel in layer_kernels(launch, op, isa)]
+
+
+def layer_choice(op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
+    scalars = scalars_of(op)
     x, weight, addend, multiplier = (
         operand_index(v) for v in (op.x, op.weight, op.addend, op.multiplier)
     )
@@ -162,5 +197,11 @@ def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> Choice:
         )
         kernel.call(b, operands, scalars)
 
-    layouts = {addend: kernel.pad, multiplier: kernel.pad}
-    return Choice(kernel.spec.name, emit_call, kernel.scratch_bytes, layouts)
+    return Choice(
+        kernel.spec.name,
+        emit_call,
+        kernel.scratch_bytes,
+        {addend: kernel.pad, multiplier: kernel.pad},
+        repr(kernel.dims),
+        kernel.estimate,
+    )

@@ -2,7 +2,9 @@
 
 A *lowering* is registered for the type of the op whose value a launch yields. It looks at the
 launch and gives a ``Choice``: the kernel's name, its scratch memory, how constants are laid out,
-and a function that emits the call.
+and a function that emits the call. Where several kernels can do it, it gives one for each, with
+names that differ: ``select-kernels`` takes one, and from then on the launch's kernel name says
+which it is.
 """
 
 from __future__ import annotations
@@ -29,18 +31,22 @@ Layout: TypeAlias = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Choice:
-    """The kernel of one launch.
+    """A kernel that can compute one launch.
 
     ``layouts``: how the constant operand of that index is stored, where not as it is.
+    ``problem``: all that the time of this kernel and its alternatives depends on.
+    ``estimate``: cycles by the cost model, to compare with those of alternatives.
     """
 
     name: str
     emit_call: EmitCall
     scratch_bytes: int = 0
     layouts: Mapping[int, Layout] = field(default_factory=dict[int, Layout])
+    problem: str = ""
+    estimate: float = 0.0
 
 
-Lowering: TypeAlias = Callable[[LaunchOp, Any, Isa], Choice]
+Lowering: TypeAlias = Callable[[LaunchOp, Any, Isa], Choice | Sequence[Choice]]
 
 LOWERINGS: dict[type[Operation], Lowering] = {}
 
@@ -48,7 +54,10 @@ F = TypeVar("F", bound=Lowering)
 
 
 def lowering(*op_types: type[Operation]) -> Callable[[F], F]:
-    """Register ``f(launch, op, isa) -> Choice`` for launches that yield the value of such an op."""
+    """Register ``f(launch, op, isa)`` for launches that yield the value of such an op.
+
+    It gives a ``Choice``, or some with different names.
+    """
 
     def register(function: F) -> F:
         for op_type in op_types:
@@ -58,14 +67,33 @@ def lowering(*op_types: type[Operation]) -> Callable[[F], F]:
     return register
 
 
-def choose(launch: LaunchOp, isa: Isa) -> Choice:
-    """The kernel of a launch. UnsupportedError if there is none."""
+def alternatives(launch: LaunchOp, isa: Isa) -> Sequence[Choice]:
+    """All kernels for a launch, one at least; of equal estimates the first is preferred.
+
+    UnsupportedError if there is none.
+    """
     op = yielded(launch.body).owner
     found = LOWERINGS.get(type(op)) if isinstance(op, Operation) else None
     if found is None or not isinstance(op, Operation):
         name = op.name if isinstance(op, Operation) else "block argument"
         raise no_kernel(launch, name, isa, "no kernel computes this op")
-    return found(launch, op, isa)
+    choices = found(launch, op, isa)
+    return [choices] if isinstance(choices, Choice) else choices
+
+
+def choose(launch: LaunchOp, isa: Isa) -> Choice:
+    """The kernel that was selected for a launch, or else the fastest by the cost model.
+
+    UnsupportedError if there is none, ValueError if the selected one cannot compute it.
+    """
+    choices = alternatives(launch, isa)
+    if not launch.kernel_name:
+        return min(choices, key=lambda choice: choice.estimate)
+    for choice in choices:
+        if choice.name == launch.kernel_name:
+            return choice
+    names = ", ".join(choice.name for choice in choices)
+    raise ValueError(f"'{launch.kernel_name}' was selected, but the kernels here are: {names}")
 
 
 def no_kernel(launch: LaunchOp, op: str, isa: Isa, why: str) -> UnsupportedError:

@@ -1,0 +1,127 @@
+"""What a matrix product or a convolution will take: cycles of one core, by count of instructions.
+
+The estimates are for comparison of the kernels of one layer. ``benchmarks.cost_model`` measures how
+good they are, ``compile(autotune=True)`` measures kernels instead. What is counted:
+
+- vector tiles: for each group of four K the dot products of a tile, or the loads of its operands,
+  or the latency of its sums, whichever is longest; its epilogue and its start; sums that do not
+  fit the registers beside what the epilogue keeps there. What a line leaves is done row by row.
+- matrix tiles: 16 cycles for each product of two, and for each tile of sums its start, its way
+  through memory, and its epilogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uqfc.codegen.isa import Isa, amx
+from uqfc.codegen.kernels.amx_conv import AmxConvSpec
+from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
+from uqfc.codegen.kernels.amx_strip import AmxStrip
+from uqfc.codegen.kernels.conv import ConvSpec
+from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.gemm import GemmSpec
+from uqfc.codegen.kernels.operands import ConvDims, GemmDims
+from uqfc.codegen.vector import LANES
+from uqfc.packing import Storage
+
+TILE_DOT_CYCLES = 16
+TILE_SUMS_CYCLES = 64
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """What one core does with vectors of 16 lanes."""
+
+    dots_per_cycle: float
+    """Dot products of four K."""
+    loads_per_cycle: float
+    latency: int
+    """Cycles from one dot product to the next one of the same sum."""
+    registers: int
+    """Vectors of 16 lanes that registers hold."""
+    output_cycles: float
+    """Of the epilogue, for a vector."""
+    tile_cycles: float
+    """Of the start and the end of a tile."""
+    spill_cycles: float
+    """Of a sum that has no register."""
+
+
+UNITS: dict[str, VectorUnit] = {
+    "vnni512": VectorUnit(1.9, 2, 5, 32, 2.5, 12, 8),
+    "avx2": VectorUnit(0.33, 1, 6, 8, 6, 12, 12),
+    "portable": VectorUnit(0.1, 0.5, 6, 4, 12, 12, 24),
+}
+DOT_WORDS: dict[Storage, int] = {"s8": 1, "u4": 1, "s16": 2}
+
+
+def gemm_cycles(spec: GemmSpec | AmxGemmSpec, dims: GemmDims) -> float:
+    """Of one call."""
+    if isinstance(spec, AmxGemmSpec):
+        tiles = -(-dims.rows // amx.TILE_ROWS)
+        return _matrix_tiles(spec.isa, tiles, dims.n, -(-dims.k // amx.TILE_K))
+    line = _Line(spec.isa, spec.storage, spec.tile_rows, spec.epilogue, -(-dims.k // 4))
+    return line.cycles(dims.rows, dims.n)
+
+
+def conv_cycles(spec: ConvSpec | AmxConvSpec, dims: ConvDims) -> float:
+    """Of one call."""
+    run = dims.taps // dims.segments
+    if isinstance(spec, AmxConvSpec):
+        strip = AmxStrip.of(dims)
+        times = dims.batch * dims.out_height / strip.lines
+        lines = times if strip.joined else dims.batch * dims.out_height
+        tiles = lines * -(-strip.line_pixels(dims) // amx.TILE_ROWS)
+        return _matrix_tiles(
+            spec.isa, tiles, dims.out_channels, dims.segments * -(-run // amx.TILE_K)
+        )
+    steps = dims.segments * -(-run // 4)
+    line = _Line(spec.isa, spec.storage, spec.tile_rows, spec.epilogue, steps)
+    lines = dims.batch * dims.out_height * dims.groups
+    return lines * line.cycles(dims.out_width, dims.out_channels // dims.groups)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Rows in tiles of vectors, each of ``steps`` groups of four K."""
+
+    isa: Isa
+    storage: Storage
+    tile_rows: int
+    epilogue: Epilogue
+    steps: int
+
+    def cycles(self, rows: int, n: int) -> float:
+        full, rest = divmod(n, self.isa.panel)
+        total = full * self._panel(rows, self.isa.tile_vectors)
+        return total + (self._panel(rows, -(-rest // LANES)) if rest else 0.0)
+
+    def _panel(self, rows: int, vectors: int) -> float:
+        whole, rest = divmod(rows, self.tile_rows)
+        return whole * self._tile(self.tile_rows, vectors) + rest * self._tile(1, vectors)
+
+    def _tile(self, rows: int, vectors: int) -> float:
+        unit = UNITS[self.isa.name]
+        outputs = rows * vectors
+        dots = outputs * DOT_WORDS[self.storage]
+        chains = max(1, min(4, self.isa.accumulators // outputs))
+        step = max(
+            dots / unit.dots_per_cycle,
+            (rows + vectors) / unit.loads_per_cycle,
+            unit.latency / chains,
+        )
+        kept = vectors + 1 + _constants(self.epilogue)
+        spilled = max(0, outputs + kept - unit.registers)
+        end = unit.tile_cycles + outputs * unit.output_cycles + spilled * unit.spill_cycles
+        return self.steps * step + end
+
+
+def _constants(epilogue: Epilogue) -> int:
+    """Vectors that an epilogue keeps in registers while sums are computed."""
+    return 4 if epilogue.activation is not None and not epilogue.activation.bounds else 0
+
+
+def _matrix_tiles(isa: Isa, row_tiles: float, n: int, steps: int) -> float:
+    end = TILE_SUMS_CYCLES + amx.TILE_ROWS * UNITS[isa.name].output_cycles
+    return row_tiles * -(-n // LANES) * (TILE_DOT_CYCLES * steps + end)
