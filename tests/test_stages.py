@@ -102,7 +102,7 @@ def network_for_tiles(strategy: str) -> ModuleOp:
 
     wide = conv(x, 70, 3, padding=around, activation=nn.fn("hard_swish"))
     small = conv(wide, 50, 1, strides=(2, 2))
-    back = conv(small, 33, 3, dilations=(1, 2), padding=(1, 2, 1, 2))
+    back = conv(small, 47, 3, dilations=(1, 2), padding=(1, 2, 1, 2))
     y = conv(back, 50, 1, residual=small)
     rows = b.add(nn.ReshapeOp(y, (42, 50)))
     return quantized(named(b.module([b.linear(rows, 17), back])), strategy)
