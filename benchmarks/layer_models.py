@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ helper: Any = library.helper
 OPSET = 17
 BLOCK = 128
 """Weights that share a scale in MatMulNBits."""
+KEPT = 2
+"""Models whose candidates are prepared: of one layer, and of several."""
 MICROSOFT = "com.microsoft"
 Array = NDArray[Any]
 
@@ -63,6 +66,7 @@ class Depthwise:
         return self.out_size**2 * self.channels * self.kernel**2
 
 
+@lru_cache(KEPT)
 def gemm(layer: Gemm, copies: int) -> Workload:
     """``MatMul`` with float32 operands: a workload for runtimes that quantize a model."""
     nodes: list[Any] = []
@@ -119,6 +123,7 @@ def matmul_nbits(layer: Gemm, copies: int) -> tuple[Path, dict[str, Array]]:
     return path, {"x": data}
 
 
+@lru_cache(KEPT)
 def depthwise(layer: Depthwise, copies: int) -> Workload:
     """Convolutions in a row where the stride is 1, else side by side on the same input."""
     nodes: list[Any] = []
