@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.candidates import Call, Candidate, ready
-from benchmarks.measuring import Plan, take_turns
+from benchmarks.measuring import Measured, Plan, take_turns
 from benchmarks.report import Result, Row
 from uqfc.timing import Latency
 
@@ -61,8 +61,8 @@ def measure(layer: LayerWorkload, plan: Plan) -> Result:
     loaded = load(layer)
     found = [model for models, _ in loaded.values() for model in models]
     reasons = {name: reason for name, (_, reason) in loaded.items()}
-    latencies = take_turns(found, plan)
-    rows = [Row(n, per_layer(layer, n, latencies), r) for n, r in reasons.items()]
+    measured = take_turns(found, plan)
+    rows = [Row(n, per_layer(layer, n, measured), r) for n, r in reasons.items()]
     return Result(layer.name, layer.macs, tuple(rows), layer.bytes_read)
 
 
@@ -70,14 +70,13 @@ def label(name: str, copies: int) -> str:
     return f"{name} ({copies})"
 
 
-def per_layer(layer: LayerWorkload, name: str, latencies: Mapping[str, Latency]) -> Latency | None:
+def per_layer(layer: LayerWorkload, name: str, measured: Mapping[str, Measured]) -> Latency | None:
     """Of one layer, from the models of that candidate; None if one is missing."""
-    measured = [latencies.get(label(name, copies)) for copies in layer.copies]
-    match measured:
-        case [Latency() as only]:
-            return only
-        case [Latency() as one, Latency() as several]:
-            return difference(one, several, EXTRA)
+    match [measured.get(label(name, copies)) for copies in layer.copies]:
+        case [Measured() as only]:
+            return only.latency
+        case [Measured() as one, Measured() as several]:
+            return difference(one.latency, several.latency, EXTRA)
         case _:
             return None
 

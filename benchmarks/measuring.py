@@ -4,15 +4,19 @@
 do not count, so that it finds caches and threads as its own last call left them, while all
 candidates see the same minutes of the machine. With several threads there is a rest before each
 turn: libraries let their threads spin for a while after a call, and must not take the core from
-the next one. ``take_single_turns`` changes the candidate after every call: each finds caches that
-the others filled.
+the next one. Calls during which the system gave a core to another process do not count, unless
+hardly any others are left: they would measure that process.
+
+``take_single_turns`` changes the candidate after every call: each finds caches that the others
+filled.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.candidates import Call, Candidate
@@ -26,11 +30,29 @@ THREAD_VARIABLES = (
     "TBB_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+ENOUGH = 10
+"""Calls without interruption from which those with one do not count."""
 SPARE_LOAD = 0.5
 """Processes besides the threads that are measured, on average over a minute, in a quiet machine."""
 
 MILLISECOND = 1_000_000
 """In nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one candidate; ``interrupted`` is the share of its calls during which others ran."""
+
+    latency: Latency
+    interrupted: float
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Of one call, in nanoseconds."""
+
+    taken: int
+    interrupted: bool
 
 
 @dataclass(frozen=True)
@@ -83,10 +105,10 @@ def is_busy(load: float, threads: int) -> bool:
     return load > threads + SPARE_LOAD
 
 
-def take_turns(candidates: Sequence[Candidate], plan: Plan) -> dict[str, Latency]:
-    """Latencies of the candidates that have a call, by name; the order rotates."""
+def take_turns(candidates: Sequence[Candidate], plan: Plan) -> dict[str, Measured]:
+    """What was measured of the candidates that have a call, by name; the order rotates."""
     calls = [(c.name, c.call) for c in candidates if c.call is not None]
-    durations: dict[str, list[int]] = {name: [] for name, _ in calls}
+    durations: dict[str, list[Duration]] = {name: [] for name, _ in calls}
     for _, call in calls:
         warm_up(call, plan.warmup)
     started = time.perf_counter()
@@ -96,16 +118,28 @@ def take_turns(candidates: Sequence[Candidate], plan: Plan) -> dict[str, Latency
         for name, call in calls[first:] + calls[:first]:
             durations[name] += one_turn(call, plan)
         rounds += 1
-    return {name: Latency.of(taken) for name, taken in durations.items()}
+    return {name: summary(found) for name, found in durations.items()}
+
+
+def summary(durations: Sequence[Duration]) -> Measured:
+    """Of at least one call."""
+    undisturbed = [d.taken for d in durations if not d.interrupted]
+    counted = undisturbed if len(undisturbed) >= ENOUGH else [d.taken for d in durations]
+    return Measured(Latency.of(counted), 1 - len(undisturbed) / len(durations))
+
+
+def interruptions() -> int:
+    """How often the system took a core from a thread of this process before it would wait."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def take_single_turns(
-    candidates: Sequence[Candidate], steady: dict[str, Latency], plan: Plan
+    candidates: Sequence[Candidate], steady: Mapping[str, Measured], plan: Plan
 ) -> dict[str, Latency]:
     """Latencies call by call, in a quarter of the plan's time; ``steady``: of ``take_turns``."""
     calls = {c.name: c.call for c in candidates if c.call is not None}
     least, most = plan.single_turns
-    round_seconds = sum(one.median for one in steady.values()) / 1e3
+    round_seconds = sum(one.latency.median for one in steady.values()) / 1e3
     runs = int(plan.seconds / 4 / round_seconds) if round_seconds else least
     return measure_call_by_call(calls, min(most, max(least, runs)), 1) if calls else {}
 
@@ -119,8 +153,8 @@ def warm_up(call: Call, nanoseconds: int) -> None:
         calls += 1
 
 
-def one_turn(call: Call, plan: Plan) -> list[int]:
-    """Durations in nanoseconds of a turn's counted calls."""
+def one_turn(call: Call, plan: Plan) -> list[Duration]:
+    """Durations of a turn's counted calls."""
     if plan.rest:
         time.sleep(plan.rest)
     begin = time.perf_counter_ns()
@@ -128,12 +162,13 @@ def one_turn(call: Call, plan: Plan) -> list[int]:
         call()
         if time.perf_counter_ns() - begin >= plan.turn // 4:
             break
-    durations: list[int] = []
+    durations: list[Duration] = []
     while len(durations) < plan.counted:
+        before = interruptions()
         start = time.perf_counter_ns()
         call()
         stop = time.perf_counter_ns()
-        durations.append(stop - start)
+        durations.append(Duration(stop - start, interruptions() != before))
         if stop - begin >= plan.turn:
             break
     return durations

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.candidates import Candidate, is_ours
-from benchmarks.measuring import is_busy
+from benchmarks.measuring import Measured, is_busy
 from uqfc.timing import Latency
 
 SCHEMA = 1
@@ -22,13 +22,15 @@ class Row:
     """A candidate's latency, or why it has none.
 
     ``latency`` is that of the steady state; ``cold`` the median in milliseconds call by call, with
-    caches that the other candidates filled, if that was measured.
+    caches that the other candidates filled, if that was measured. ``interrupted`` is the share of
+    the calls during which the system ran other processes; they are not in ``latency``.
     """
 
     candidate: str
     latency: Latency | None
     reason: str = ""
     cold: float | None = None
+    interrupted: float = 0.0
 
     @property
     def is_ours(self) -> bool:
@@ -87,16 +89,18 @@ def result(
     workload: str,
     macs: int,
     candidates: Iterable[Candidate],
-    latencies: Mapping[str, Latency],
+    measured: Mapping[str, Measured],
     cold: Mapping[str, Latency],
 ) -> Result:
     """Candidates and what was measured of them; those without a latency keep their reason."""
-    rows = [
-        Row(
-            c.name, latencies.get(c.name), c.reason, cold[c.name].median if c.name in cold else None
-        )
-        for c in candidates
-    ]
+    rows: list[Row] = []
+    for candidate in candidates:
+        name = candidate.name
+        if name in measured:
+            one, median_cold = measured[name], cold[name].median if name in cold else None
+            rows.append(Row(name, one.latency, cold=median_cold, interrupted=one.interrupted))
+        else:
+            rows.append(Row(name, None, candidate.reason))
     return Result(workload, macs, tuple(rows))
 
 
@@ -161,6 +165,7 @@ def workload_document(report: Report, one: Result) -> dict[str, Any]:
                 "name": row.candidate,
                 "milliseconds": None if row.latency is None else asdict(row.latency),
                 "cold_median_milliseconds": row.cold,
+                "interrupted": row.interrupted,
                 "not_available": row.reason or None,
                 "fraction_of_limit": fraction(report, one, row),
             }
@@ -192,6 +197,7 @@ def read_json(path: Path) -> Report:
                 None if row["milliseconds"] is None else Latency(**row["milliseconds"]),
                 row["not_available"] or "",
                 row["cold_median_milliseconds"],
+                row["interrupted"],
             )
             for row in one["candidates"]
         ]

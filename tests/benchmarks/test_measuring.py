@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.candidates import Candidate, UnavailableError, all_ready, is_ours, need, one_line
 from benchmarks.layers import SHORTEST, LayerWorkload, difference, measure
-from benchmarks.measuring import Plan, take_single_turns, take_turns
+from benchmarks.measuring import Duration, Plan, summary, take_single_turns, take_turns
 from uqfc.timing import Latency
 
 BRIEF = Plan(seconds=0, uncounted=1, counted=2, least_turns=3, warmup=0, turn=10**12)
@@ -22,7 +22,17 @@ def test_turns_rotate_and_count_only_the_later_calls() -> None:
     latencies = take_turns(candidates, BRIEF)
     warm_up, turns = "aaabbb", "aaabbbbbbaaaaaabbb"
     assert "".join(calls) == warm_up + turns
-    assert {name: one.runs for name, one in latencies.items()} == {"a": 6, "b": 6}
+    assert {name: one.latency.runs for name, one in latencies.items()} == {"a": 6, "b": 6}
+
+
+def test_interrupted_calls_count_only_where_others_are_few() -> None:
+    calm = [Duration(1_000_000, interrupted=False)]
+    disturbed = [Duration(9_000_000, interrupted=True)]
+    found = summary(calm * 30 + disturbed * 10)
+    assert found.latency == Latency(30, 1.0, 1.0, 1.0)
+    assert found.interrupted == 0.25
+    assert summary(calm * 9 + disturbed).latency.runs == 10
+    assert summary(disturbed).interrupted == 1.0
 
 
 def test_single_turns_change_after_every_call() -> None:
