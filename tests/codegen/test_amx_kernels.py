@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -31,6 +31,7 @@ from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
 from uqfc.codegen.isa import AMX, VNNI512
 from uqfc.codegen.kernels import ConvDims, Epilogue, GemmDims, Operands, Scalars
 from uqfc.codegen.kernels.amx_conv import AmxConvSpec
+from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.amx_strip import STRIP_BYTES, AmxStrip
 from uqfc.codegen.kernels.choice import conv_alternatives, gemm_alternatives
@@ -81,7 +82,7 @@ def check_conv(
     dims: ConvDims,
     epilogue: Epilogue,
     seed: int,
-    shares: Shares | None = None,
+    other: Shares | AmxGatheredSpec | None = None,
 ) -> amx.Counts | None:
     """What was executed."""
     rng = np.random.default_rng(seed)
@@ -90,7 +91,7 @@ def check_conv(
     x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
     out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
     residual = rng.integers(0, 256, out_shape, np.uint8)
-    spec = shares or AmxConvSpec(AMX, storage, AmxStrip.of(dims).padded, epilogue)
+    spec = other or AmxConvSpec(AMX, storage, AmxStrip.of(dims).padded, epilogue)
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     amx.executed()
     out = run_kernel(spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place)
@@ -142,6 +143,18 @@ def test_conv_is_the_definition(
 
 
 @needs_amx
+@pytest.mark.parametrize("storage", STORAGES)
+@settings(max_examples=SOME_EXAMPLES)
+@given(convolutions(), st.sampled_from(EPILOGUES), SEEDS)
+def test_gathered_conv_is_the_definition(
+    storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int
+) -> None:
+    counts = check_conv(storage, dims, epilogue, seed, AmxGatheredSpec(AMX, storage, epilogue))
+    sums = -(-dims.pixels // 16) * -(-dims.out_channels // 16)
+    assert counts is None or counts.dot == sums * -(-dims.taps // 64)
+
+
+@needs_amx
 @pytest.mark.parametrize(
     ("dims", "padded", "joined"),
     [
@@ -184,7 +197,7 @@ def test_strips_fit_the_cache_and_the_image(data: st.DataObject, channels: int, 
 class Shares:
     """A spec whose outermost dimension (rows, lines) is done in several calls."""
 
-    spec: AmxGemmSpec | AmxConvSpec
+    spec: AmxGemmSpec | AmxConvSpec | AmxGatheredSpec
     bounds: list[int]
 
     def __getattr__(self, name: str) -> Any:
@@ -229,6 +242,8 @@ def test_lines_can_be_shared_out(dims: ConvDims, bounds: list[int]) -> None:
     epilogue = Epilogue("u8", residual=True)
     spec = AmxConvSpec(AMX, "s8", AmxStrip.of(dims).padded, epilogue)
     check_conv("s8", dims, epilogue, 2, Shares(spec, bounds))
+    pixels = [line * dims.out_width for line in bounds]
+    check_conv("s8", dims, epilogue, 2, Shares(AmxGatheredSpec(AMX, "s8", epilogue), pixels))
 
 
 @needs_amx
@@ -313,6 +328,8 @@ def test_kernels_are_chosen_by_their_cost() -> None:
     middle = ConvDims(1, 28, 28, 128, 28, 28, 128, (3, 3), pad_begin=(1, 1))
     assert best_conv(stem).endswith("__vnni512")
     assert best_conv(middle) == "u8_i4c_conv_32x32c64_u8__amx"
+    small = ConvDims(1, 14, 14, 512, 7, 7, 512, (3, 3), (2, 2), pad_begin=(1, 1))
+    assert best_conv(small) == "u8_i4c_conv_gathered_32x32c64_u8__amx"
     vector = gemm_alternatives(VNNI512, GemmDims.dense(64, 64, 64), "s8", epilogue)
     both = gemm_alternatives(AMX, GemmDims.dense(64, 64, 64), "s8", epilogue)
     assert len({spec.name for spec in both}) == len(vector) + 1
@@ -333,6 +350,11 @@ def test_too_few_rows_and_missing_operands_are_named() -> None:
     dims = ConvDims(1, 7, 7, 64, 7, 7, 33, (3, 3), pad_begin=(1, 1))
     with pytest.raises(ValueError, match="is not the kernel of ConvDims"):
         conv.call(b, operands, dims, Scalars())
+    gathered = AmxGatheredSpec(AMX, "s8", Epilogue("u8"))
+    with pytest.raises(ValueError, match="needs scratch memory"):
+        gathered.call(b, operands, dims, Scalars())
+    with pytest.raises(ValueError, match="is not the kernel of ConvDims"):
+        gathered.call(b, operands, replace(dims, groups=2), Scalars())
 
 
 @given(st.integers(1, 200), st.integers(1, 9), st.sampled_from(STORAGES))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_conv import AmxConvSpec
+from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.amx_strip import AmxStrip
 from uqfc.codegen.kernels.conv import ConvSpec
@@ -27,6 +28,8 @@ from uqfc.packing import Storage
 
 TILE_DOT_CYCLES = 16
 TILE_SUMS_CYCLES = 64
+COPY_CYCLES = 6
+"""Of a run of im2col, and 2 for each 64 bytes of it."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,13 @@ def gemm_cycles(spec: GemmSpec | AmxGemmSpec, dims: GemmDims) -> float:
     return line.cycles(dims.rows, dims.n)
 
 
-def conv_cycles(spec: ConvSpec | AmxConvSpec, dims: ConvDims) -> float:
+def conv_cycles(spec: ConvSpec | AmxConvSpec | AmxGatheredSpec, dims: ConvDims) -> float:
     """Of one call."""
     run = dims.taps // dims.segments
+    if isinstance(spec, AmxGatheredSpec):
+        copies = dims.pixels * dims.segments * (COPY_CYCLES + 2 * -(-run // amx.TILE_K))
+        tiles, steps = -(-dims.pixels // amx.TILE_ROWS), -(-dims.taps // amx.TILE_K)
+        return copies + _matrix_tiles(spec.isa, tiles, dims.out_channels, steps)
     if isinstance(spec, AmxConvSpec):
         strip = AmxStrip.of(dims)
         times = dims.batch * dims.out_height / strip.lines

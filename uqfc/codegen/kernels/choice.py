@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_conv import AmxConvSpec
+from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.amx_strip import AmxStrip
 from uqfc.codegen.kernels.conv import ConvSpec, conv_spec, conv_tile_heights
@@ -15,7 +16,7 @@ from uqfc.codegen.kernels.operands import ConvDims, GemmDims
 from uqfc.packing import Storage
 
 AnyGemm: TypeAlias = GemmSpec | AmxGemmSpec
-AnyConv: TypeAlias = ConvSpec | AmxConvSpec
+AnyConv: TypeAlias = ConvSpec | AmxConvSpec | AmxGatheredSpec
 
 
 def gemm_alternatives(
@@ -37,4 +38,5 @@ def conv_alternatives(
     specs: list[AnyConv] = [conv_spec(isa, dims, storage, epilogue, h) for h in heights]
     if isa.tiles and storage != "s16" and dims.groups == 1:
         specs.append(AmxConvSpec(isa, storage, AmxStrip.of(dims).padded, epilogue))
+        specs.append(AmxGatheredSpec(isa, storage, epilogue))
     return specs

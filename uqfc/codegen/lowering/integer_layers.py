@@ -25,6 +25,7 @@ from uqfc.codegen.kernels import (
     depthwise_spec,
 )
 from uqfc.codegen.kernels.amx_conv import AmxConvSpec
+from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
 from uqfc.codegen.kernels.epilogue import Output
@@ -62,7 +63,7 @@ class LayerKernel:
         match self.spec, self.dims:
             case GemmSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
                 return spec.pack(dims, weight.reshape(dims.n, dims.k), zero_points)
-            case ConvSpec() | AmxConvSpec() as spec, ConvDims() as dims:
+            case ConvSpec() | AmxConvSpec() | AmxGatheredSpec() as spec, ConvDims() as dims:
                 return spec.pack(dims, weight, zero_points)
             case DepthwiseSpec() as spec, ConvDims() as dims:
                 return spec.pack(dims, weight.reshape(weight.shape[:3]), zero_points)
@@ -140,13 +141,9 @@ def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerK
             depthwise = depthwise_spec(isa, dims, storage, epilogue)
             return [LayerKernel(depthwise, dims, Packing("depthwise", storage))]
         if not dims.is_product:
-            convs = conv_alternatives(isa, dims, storage, epilogue)
-            rest = storage, isa.panel, dims.groups, dims.segments
             return [
-                LayerKernel(
-                    s, dims, Packing("blocks" if isinstance(s, AmxConvSpec) else "panels", *rest)
-                )
-                for s in convs
+                LayerKernel(spec, dims, conv_packing(spec, dims))
+                for spec in conv_alternatives(isa, dims, storage, epilogue)
             ]
         product = dims.product
     else:
@@ -160,6 +157,12 @@ def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerK
         )
         for s in gemms
     ]
+
+
+def conv_packing(spec: AnyConv, dims: ConvDims) -> Packing:
+    layout = spec.layout(dims)
+    kind = "panels" if isinstance(spec, ConvSpec) else "blocks"
+    return Packing(kind, layout.storage, layout.panel, layout.groups, layout.segments)
 
 
 def layer_kernel(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> LayerKernel:
