@@ -55,6 +55,22 @@ def test_gemm_is_the_definition(
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
 
 
+@pytest.mark.parametrize("storage", ["s8", "u4"])
+@pytest.mark.parametrize("isa", host_isas())
+def test_rows_that_share_sets_of_a_cache_are_copied(isa: Isa, storage: Storage) -> None:
+    rng = np.random.default_rng(5)
+    rows, k, n, epilogue = 67, 2048, 128, Epilogue("u8")
+    problem = random_problem(rng, (n, k), storage, epilogue)
+    x = random_activations(rng, (rows, k))
+    spec, dims = gemm_spec(isa, rows, storage, epilogue), GemmDims.dense(rows, k, n)
+    assert spec.scratch_bytes(dims) >= rows * k
+    residual = np.zeros((rows, n), np.uint8)
+    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue)
+    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
+    expected = definition(x.astype(np.int64) @ centred.T, problem, residual, epilogue)
+    np.testing.assert_array_equal(out, expected)
+
+
 @pytest.mark.parametrize("isa", host_isas())
 def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
     rng = np.random.default_rng(7)
@@ -86,7 +102,7 @@ def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
     ("isa", "rows", "storage", "name"),
     [
         (VNNI512, 196, "u4", "u8_i4c_gemm_14x32c4_u8__vnni512"),
-        (VNNI512, 49, "s8", "u8_i8c_gemm_12x32c4_u8__vnni512"),
+        (VNNI512, 49, "s8", "u8_i8c_gemm_14x32c4_u8__vnni512"),
         (VNNI512, 1, "s16", "u8_i16c_gemm_1x32c4_u8__vnni512"),
         (AVX2, 49, "u4", "u8_i4c_gemm_4x16c4_u8__avx2"),
         (PORTABLE, 3, "s8", "u8_i8c_gemm_2x16c4_u8__portable"),

@@ -5,7 +5,7 @@ Rows are done in strips, as many at a time as a second level cache holds; see ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,15 +14,21 @@ from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.operands import GemmDims, Operands
+from uqfc.codegen.kernels.padding import CHUNK, emit_padding
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
+from uqfc.codegen.kernels.tile import tile_sizes
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
 STORAGE_NAMES: dict[Storage, str] = {"s8": "i8c", "u4": "i4c", "s16": "i16c"}
-MOST_BYTES = 384 * 1024
+MOST_BYTES = 512 * 1024
 """Aim for the size of the rows that all blocks of panels are applied to."""
 DOMINATED = (3, 5, 9, 11)
 """Heights of tiles that are hardly ever faster than all others."""
+ALIASED_BYTES = 2048
+"""Rows that many bytes apart share a few sets of a first level cache: 4096 bytes are one way."""
+MANY_CHANNELS = 128
+"""Fewer channels do not read rows often enough for copying them to pay."""
 LEAST_ROWS = 48
 """Fewer rows would load the weights too often."""
 
@@ -59,8 +65,19 @@ class GemmSpec:
         return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: GemmDims) -> int:
-        """Bytes of scratch memory: one expanded panel."""
-        return self.product.scratch_bytes(self.layout(dims))
+        """Bytes of scratch memory: copied rows and what the product needs."""
+        return self._copied_bytes(dims) + self.product.scratch_bytes(self.layout(dims))
+
+    def _copies(self, dims: GemmDims) -> bool:
+        """Rows whose distance puts them into the same few sets of a cache are copied."""
+        return dims.lda % ALIASED_BYTES == 0 and dims.n >= MANY_CHANNELS and dims.rows > 1
+
+    def _pitch(self, dims: GemmDims) -> int:
+        return round_up(dims.k, CHUNK) + CHUNK
+
+    def _copied_bytes(self, dims: GemmDims) -> int:
+        rows = min(self.most_strips(dims) * self.strip_rows(dims), dims.rows)
+        return rows * self._pitch(dims) if self._copies(dims) else 0
 
     def strip_rows(self, dims: GemmDims) -> int:
         """Rows whose inputs and outputs are in the first level cache together."""
@@ -74,31 +91,40 @@ class GemmSpec:
     def parameters(self) -> dict[str, str]:
         """Names and kinds of the function's parameters; ``ldc`` is in bytes.
 
-        Rows ``begin … end - 1`` are computed, ``strips`` times ``strip`` at a time.
+        Rows ``begin … end - 1`` are computed, ``strips`` times ``strip`` at a time. They are copied
+        to ``copies``, ``pitch`` bytes apart, if ``pitch`` is not 0.
         """
         parameters = {"a": "ptr", "lda": "i64", "begin": "i64", "end": "i64"}
-        parameters |= {"strip": "i64", "strips": "i64"}
+        parameters |= {"strip": "i64", "strips": "i64", "copies": "ptr", "pitch": "i64"}
         return parameters | self.product.parameters(inside=False)
 
     def emit(self, module: Any, isa: Isa) -> Any:
         """The function, emitted once."""
         if function := find_function(module, self.name):
             return function
-        product = self.product.emit(module, isa)
+        product, copy = self.product.emit(module, isa), emit_padding(module, isa)
         b = Builder.function(module, isa, self.name, internal=True, **self.parameters())
-        self._body(b, product)
+        self._body(b, product, copy)
         return b.ret()
 
-    def _body(self, b: Builder, product: Any) -> None:
-        end, strip, lda = b.value("end"), b.value("strip"), b.value("lda")
+    def _body(self, b: Builder, product: Any, copy: Any) -> None:
+        end, strip, pitch = b.value("end"), b.value("strip"), b.value("pitch")
+        copies = pitch.ne(0)
+        lda = b.select(copies, pitch, b.value("lda"))
         offsets = b.stack(8)
         offsets.store(b.i64(0))
         most = strip * b.value("strips")
         with b.loop(b.value("begin"), end, most) as row:
             rows = b.select((end - row).lt(most), end - row, most)
             full = (rows - 1) // strip
+            a = b.pointer("a") + row * b.value("lda")
+            with b.when(copies):
+                zero, length = b.i64(0), pitch - CHUNK
+                size = (rows, b.value("lda"), zero, length, pitch, b.i32(0))
+                b.call(copy, a, b.pointer("copies"), zero, rows, *size)
             changed: dict[str, Value | Pointer] = {
-                "a": b.pointer("a") + row * lda,
+                "a": b.select(copies, b.pointer("copies"), a),
+                "lda": lda,
                 "pixels": strip,
                 "last_pixels": rows - full * strip,
                 "lines": full + 1,
@@ -117,7 +143,15 @@ class GemmSpec:
         function = self.emit(b.module, b.isa)
         arguments: list[Pointer | int] = [operands.x, dims.lda, 0, dims.rows]
         arguments += [self.strip_rows(dims), self.most_strips(dims)]
-        arguments += self.product.arguments(operands, self.layout(dims), dims.ldc, dims.ldr)
+        inner = operands
+        if self._copies(dims):
+            if operands.scratch is None:
+                raise ValueError(f"{self.name} needs scratch memory")
+            arguments += [operands.scratch, self._pitch(dims)]
+            inner = replace(operands, scratch=operands.scratch + self._copied_bytes(dims))
+        else:
+            arguments += [operands.x, 0]
+        arguments += self.product.arguments(inner, self.layout(dims), dims.ldc, dims.ldr)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
 
 
@@ -128,13 +162,22 @@ def tile_heights(isa: Isa, rows: int) -> list[int]:
 
 
 def best_tile_rows(isa: Isa, rows: int) -> int:
-    """Rows of a tile for lines of ``rows`` rows.
-
-    A tile costs its rows and 2 more (loads of weights, its start), a single row costs 3.
-    """
+    """Rows of a tile for lines of ``rows`` rows; the largest of equally good ones."""
     if rows == 1:
         return 1
-    return min(tile_heights(isa, rows), key=lambda r: rows // r * (r + 2) + 3 * (rows % r))
+    return min(tile_heights(isa, rows), key=lambda most: line_cost(most, rows))
+
+
+def line_cost(most: int, rows: int) -> int:
+    """What a line takes in tiles of at most ``most`` rows, in times of a row of a large tile.
+
+    A tile costs its rows and 2 more: loads of weights, its start.
+    """
+    cost = 0
+    for size in tile_sizes(most):
+        cost += rows // size * (size + 2)
+        rows %= size
+    return cost
 
 
 def gemm_spec(

@@ -14,17 +14,24 @@ from uqfc.codegen.vector import LANES, Pointer, Value
 
 LOW_NIBBLES = 0x0F0F0F0F
 ALL_BYTES = 0x01010101
+LEAST_HALVED = 8
+"""Rows of a tile of which half is worth code of its own."""
 ROWS_PER_POINTER = 3
 """Rows that are reached from one pointer: x86 addresses scale a stride by 1 and 2."""
+
+
+def tile_sizes(rows: int) -> list[int]:
+    """Rows of the tiles that a line is divided into, one size after the other."""
+    return sorted({rows, rows // 2 if rows >= LEAST_HALVED else 1, 1}, reverse=True)
 
 
 @dataclass(frozen=True)
 class Tile:
     """The outputs of one panel: ``rows`` by ``16 * vectors`` sums over K at a time in registers.
 
-    What is left of a line is done row by row. ``source`` is how the panel is stored: ``s8``,
-    ``s16``, ``s4`` (int8 with |w| <= 15) or ``u4`` (nibbles, decoded in registers, for one row;
-    the zero point meets the sum of the activations).
+    What is left of a line is done in half as many rows (``tile_sizes``) and row by row. ``source``
+    is how the panel is stored: ``s8``, ``s16``, ``s4`` (int8 with |w| <= 15) or ``u4`` (nibbles,
+    decoded in registers, for one row; the zero point meets the sum of the activations).
     """
 
     rows: int
@@ -88,18 +95,18 @@ class _TileEmitter:
     def run(self) -> None:
         b, tile = self.b, self.tile
         pixels = b.value("pixels")
-        whole = pixels - pixels % tile.rows
         outputs = [b.pointer("out")]
         if tile.epilogue.residual:
             outputs.append(b.pointer("residual"))
         lines = [b.pointer("a"), *outputs]
         with b.loop(0, b.value("lines"), carry=lines):
             cursor = list(lines)
-            with b.loop(0, whole, tile.rows, carry=cursor):
-                self._rows(cursor, tile.rows)
-            if tile.rows > 1:
-                with b.loop(whole, pixels, carry=cursor):
-                    self._rows(cursor, 1)
+            done = b.i64(0)
+            for rows in tile_sizes(tile.rows):
+                end = done + (pixels - done) // rows * rows
+                with b.loop(done, end, rows, carry=cursor):
+                    self._rows(cursor, rows)
+                done = end
             lines[:] = [lines[0] + b.value("line"), *cursor[1:]]
 
     def _rows(self, cursor: list[Pointer], rows: int) -> None:
