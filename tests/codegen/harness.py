@@ -186,21 +186,23 @@ def run_kernel(
     spec: Any,
     dims: Any,
     isa: Isa,
-    x: NDArray[np.uint8],
+    x: NDArray[Any],
     problem: Problem,
     residual: NDArray[np.uint8],
     epilogue: Epilogue,
     *,
     in_place: bool = False,
+    slack: int = GUARD,
 ) -> NDArray[Any]:
     """What the kernel writes, in the shape of ``residual``; its neighbours must be unchanged.
 
-    ``in_place``: the residual is the output's memory (u8 output).
+    ``in_place``: the residual is the output's memory (u8 output). ``slack``: bytes that may be
+    read after x.
     """
     call = compile_call(spec, dims, problem.scalars, isa)
     packed = spec.pack(dims, problem.weights, problem.zero_points)
     inputs = [
-        GuardedBuffer(x, GUARD),
+        GuardedBuffer(x, slack),
         GuardedBuffer(packed, 0),
         GuardedBuffer(spec.pad(dims, problem.addend), 0),
         GuardedBuffer(spec.pad(dims, problem.multiplier), 0),

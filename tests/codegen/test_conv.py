@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.codegen.harness import (
     EPILOGUES,
@@ -16,11 +17,13 @@ from tests.codegen.harness import (
     convolution_dims,
     convolution_sums,
     definition,
+    end_or_any,
     host_isas,
     random_activations,
     random_problem,
     run_kernel,
 )
+from uqfc import numerics
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, PORTABLE, VNNI512, Isa
 from uqfc.codegen.kernels import (
@@ -33,17 +36,19 @@ from uqfc.codegen.kernels import (
     conv_spec,
     gemm_spec,
 )
+from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.packing import Storage
 
 CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 8, 16, 17, 31, 33])
 
 
 @st.composite
-def any_dims(draw: st.DrawFn) -> ConvDims:
-    groups = draw(st.sampled_from([1, 1, 2, 3]))
+def any_dims(draw: st.DrawFn, channels: int = 0) -> ConvDims:
+    """``channels`` of the input, in one group, or any."""
+    groups = 1 if channels else draw(st.sampled_from([1, 1, 2, 3]))
     return convolution_dims(
         draw,
-        in_channels=groups * draw(CHANNELS if groups == 1 else st.integers(1, 9)),
+        in_channels=channels or groups * draw(CHANNELS if groups == 1 else st.integers(1, 9)),
         out_channels=groups * draw(CHANNELS if groups == 1 else st.integers(1, 20)),
         groups=groups,
     )
@@ -78,6 +83,42 @@ def test_conv_is_the_definition(
     isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int
 ) -> None:
     check(isa, storage, dims, epilogue, seed)
+
+
+def images(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
+    """Ordinary values, ties and their neighbours, and values that few formulas survive."""
+    x = rng.normal(0, 100 * scale, shape).astype(np.float32)
+    ties = (rng.integers(-300, 300, shape) / 2 * scale).astype(np.float32)
+    near = np.nextafter(ties, rng.choice([-np.inf, np.inf], shape).astype(np.float32))
+    strange = rng.choice([np.nan, -np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-42], shape)
+    kind = rng.random(shape) * rng.choice([1.0, 8.0])
+    return np.select([kind < 0.1, kind < 0.2, kind < 0.22], [ties, near, strange], x).astype("f4")
+
+
+@pytest.mark.parametrize("isa", host_isas())
+@settings(max_examples=SOME_EXAMPLES)
+@given(st.data(), st.integers(2, 4), st.sampled_from(EPILOGUES), SEEDS)
+def test_conv_of_an_image_that_it_quantizes(
+    isa: Isa, data: st.DataObject, channels: int, epilogue: Epilogue, seed: int
+) -> None:
+    dims = data.draw(any_dims(channels=channels))
+    assume(not dims.is_product)
+    rng = np.random.default_rng(seed)
+    shape = (dims.out_channels, *dims.kernel, channels)
+    problem = random_problem(rng, shape, "s8", epilogue)
+    scale = float(np.float32(rng.choice([0.02, 1 / 64, 1.7, 1e-35])))
+    zero_point = problem.scalars.pad_value
+    qmin, qmax = sorted((end_or_any(rng), end_or_any(rng)))
+    image = images(rng, (dims.batch, channels, dims.height, dims.width), scale)
+    planar = numerics.quantize(image, np.array(scale, np.float32), np.array(zero_point), qmin, qmax)
+    source = QuantizedRows(channels, scale, zero_point, qmin, qmax)
+    spec = conv_spec(isa, dims, "s8", epilogue, source=source)
+    out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
+    residual = rng.integers(0, 256, out_shape, np.uint8)
+    flat = replace(problem, weights=problem.weights.reshape(dims.out_channels, -1))
+    out = run_kernel(spec, dims, isa, image, flat, residual, epilogue, slack=0)
+    sums = convolution_sums(planar.transpose(0, 2, 3, 1).astype(np.uint8), problem, dims)
+    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
 
 
 @pytest.mark.parametrize("isa", host_isas())

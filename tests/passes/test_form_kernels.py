@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import ReturnOp
-from xdsl.ir import Block
+from xdsl.ir import Block, BlockArgument
 
+import uqfc
 from tests.networks import (
     NetworkBuilder,
     assert_kernels_exact,
@@ -14,6 +15,7 @@ from tests.networks import (
     networks,
     quantized_networks,
 )
+from tests.onnx_models import IMAGE, residual_network, samples
 from tests.passes.graphs import GraphBuilder
 from uqfc.dialects import nn
 from uqfc.dialects.qkernel import LaunchOp
@@ -60,8 +62,8 @@ def test_what_the_memory_plan_needs(module: ModuleOp) -> None:
         assert value.uses.get_length() == 1
     for launch in launches(result):
         assert len(launch.inputs) <= max(MOST_INPUTS, len(launch.meaning[0].operands))
-        if reads_past_end(launch):
-            assert not any(isinstance(v.owner, Block) for v in launch.inputs)
+        for index, value in enumerate(launch.inputs):
+            assert not (isinstance(value.owner, Block) and reads_past_end(launch, index))
 
 
 def test_a_chain_of_elementwise_ops_is_one_kernel() -> None:
@@ -108,6 +110,20 @@ def test_results_that_no_kernel_makes_are_copied() -> None:
     assert last is not None
     assert len(launches(result)) == 6
     assert [shape_of(v) for v in last.operands] == [(2, 3), (1,), (6,), (2, 3), (2, 3)]
+
+
+def test_a_stem_quantizes_its_image() -> None:
+    model = uqfc.compile(
+        residual_network(), target="x86-64", quant_strategy="int8", calibration_data=samples(IMAGE)
+    )
+    first = launches(model.kernels)[0]
+    assert isinstance(first.inputs[0], BlockArgument)
+    names = [op.name for op in first.meaning]
+    assert names == ["nn.transpose", "qnn.quantize", "qnn.conv2d"]
+    assert "conv_quantized3" in first.kernel_name
+    image = {"image": samples(IMAGE)[0]}
+    for name, value in model.reference(image).items():
+        assert np.array_equal(model.run(image)[name], value)
 
 
 def test_inputs_that_are_read_past_their_end_are_copied_first() -> None:

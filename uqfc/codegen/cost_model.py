@@ -5,7 +5,8 @@ good they are, ``compile(autotune=True)`` measures kernels instead. What is coun
 
 - vector tiles: for each group of four K the dot products of a tile, or the loads of its operands,
   or the latency of its sums, whichever is longest; its epilogue and its start; sums that do not
-  fit the registers beside what the epilogue keeps there. What a line leaves is done row by row.
+  fit the registers beside what the epilogue keeps there. What a line leaves is done in
+  half as many rows and row by row.
 - matrix tiles: 16 cycles for each product of two, and for each tile of sums its start, its way
   through memory, and its epilogue.
 """
@@ -23,6 +24,7 @@ from uqfc.codegen.kernels.conv import ConvSpec
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.gemm import GemmSpec
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
+from uqfc.codegen.kernels.tile import tile_sizes
 from uqfc.codegen.vector import LANES
 from uqfc.packing import Storage
 
@@ -52,7 +54,7 @@ class VectorUnit:
 
 
 UNITS: dict[str, VectorUnit] = {
-    "vnni512": VectorUnit(1.9, 2, 5, 32, 2.5, 12, 8),
+    "vnni512": VectorUnit(1.9, 2, 5, 32, 2.5, 12, 1),
     "avx2": VectorUnit(0.33, 1, 6, 8, 6, 12, 12),
     "portable": VectorUnit(0.1, 0.5, 6, 4, 12, 12, 24),
 }
@@ -105,8 +107,11 @@ class _Line:
         return total + (self._panel(rows, -(-rest // LANES)) if rest else 0.0)
 
     def _panel(self, rows: int, vectors: int) -> float:
-        whole, rest = divmod(rows, self.tile_rows)
-        return whole * self._tile(self.tile_rows, vectors) + rest * self._tile(1, vectors)
+        total = 0.0
+        for size in tile_sizes(self.tile_rows):
+            total += rows // size * self._tile(size, vectors)
+            rows %= size
+        return total
 
     def _tile(self, rows: int, vectors: int) -> float:
         unit = UNITS[self.isa.name]

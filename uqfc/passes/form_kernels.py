@@ -1,7 +1,8 @@
 """``form-kernels``: outlines every op, or chain of elementwise ops, into a ``qkernel.launch``.
 
 Elementwise ops of one shape whose only reader is another such op run in one kernel, and so does a
-transpose of an operand that only that kernel reads. ``nn.reshape`` moves nothing and stays outside.
+transpose of an operand that only that kernel reads. A convolution quantizes the rows of a channel-
+first image that only it reads. ``nn.reshape`` moves nothing and stays outside.
 
 What the memory plan needs is made explicit, too: a result of the network that others read, or that
 no kernel makes, is copied by a kernel of its own; so is an input that a kernel would read past its
@@ -23,7 +24,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp, YieldOp
-from uqfc.dialects.tensors import shape_of, type_of
+from uqfc.dialects.tensors import int_tuple, shape_of, type_of
 from uqfc.dialects.traits import ReadsWithinBounds
 
 ELEMENTWISE = (
@@ -38,6 +39,8 @@ ELEMENTWISE = (
 )
 WITHIN_BOUNDS = (*ELEMENTWISE, nn.ReshapeOp, nn.TransposeOp, nn.SliceOp, nn.ConcatOp, nn.GatherOp)
 """Ops whose kernels read no byte past the end of their operands, as are those of that trait."""
+MOST_IMAGE_CHANNELS = 4
+"""More are quantized by a kernel of their own."""
 MOST_INPUTS = 12
 """Operands of a fused kernel: each takes registers."""
 
@@ -66,6 +69,25 @@ def joins(producer: Operation, consumer: Operation) -> bool:
     return isinstance(producer, (*ELEMENTWISE, nn.TransposeOp))
 
 
+def image_of(op: Operation) -> list[Operation]:
+    """Transpose and quantization of a channel-first image that only ``op`` reads."""
+    if not isinstance(op, qnn.QConv2dOp) or op.is_depthwise or op.groups.value.data != 1:
+        return []
+    quantize = op.x.owner
+    if not isinstance(quantize, qnn.QuantizeOp) or not has_one_reader(quantize):
+        return []
+    transpose = quantize.x.owner
+    if not isinstance(transpose, nn.TransposeOp) or not has_one_reader(transpose):
+        return []
+    to_channels_last = int_tuple(transpose.permutation) == (0, 2, 3, 1)
+    few = 2 <= shape_of(quantize.result)[-1] <= MOST_IMAGE_CHANNELS
+    pointwise = shape_of(op.weight)[1:3] == (1, 1)
+    same_zero_point = quantize.zero_point.value.data == op.x_zero_point.value.data
+    if not (to_channels_last and few and same_zero_point) or pointwise:
+        return []
+    return [transpose, quantize]
+
+
 def group_ops(block: Block) -> list[list[Operation]]:
     """The ops of each kernel in order; the last one gives the result."""
     groups: dict[Operation, list[Operation]] = {}
@@ -73,7 +95,10 @@ def group_ops(block: Block) -> list[list[Operation]]:
     for op in block.ops:
         if isinstance(op, nn.ConstantOp | ReturnOp) or shares_memory(op):
             continue
-        group = [op]
+        image = image_of(op)
+        for producer in image:
+            groups.pop(producer, None)
+        group = [*image, op]
         if isinstance(op, ELEMENTWISE):
             for value in dict.fromkeys(op.operands):
                 producer = value.owner
@@ -142,8 +167,10 @@ def within_bounds(op: Operation) -> bool:
     return isinstance(op, (*WITHIN_BOUNDS, nn.ConstantOp)) or op.has_trait(ReadsWithinBounds)
 
 
-def reads_past_end(launch: LaunchOp) -> bool:
-    return not all(within_bounds(op) for op in launch.meaning)
+def reads_past_end(launch: LaunchOp, index: int) -> bool:
+    """Whether the kernel may read past the end of that operand: some op that uses it may."""
+    uses = launch.block.args[index].uses
+    return not all(within_bounds(use.operation) for use in uses)
 
 
 def copy_inputs(block: Block) -> None:
@@ -152,9 +179,9 @@ def copy_inputs(block: Block) -> None:
         readers = [
             (op, index)
             for op in block.ops
-            if isinstance(op, LaunchOp) and reads_past_end(op)
+            if isinstance(op, LaunchOp)
             for index, value in enumerate(op.operands)
-            if value is argument
+            if value is argument and reads_past_end(op, index)
         ]
         if not readers:
             continue

@@ -13,6 +13,7 @@ from uqfc.codegen.kernels.conv import ConvSpec, conv_spec, conv_tile_heights
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.gemm import GemmSpec, gemm_spec, tile_heights
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
+from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.packing import Storage
 
 AnyGemm: TypeAlias = GemmSpec | AmxGemmSpec
@@ -31,12 +32,19 @@ def gemm_alternatives(
 
 
 def conv_alternatives(
-    isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue
+    isa: Isa,
+    dims: ConvDims,
+    storage: Storage,
+    epilogue: Epilogue,
+    source: QuantizedRows | None = None,
 ) -> list[AnyConv]:
-    """All kernels for a convolution that is not a product; ``cost_model.conv_cycles``."""
+    """All kernels for a convolution that is not a product; ``cost_model.conv_cycles``.
+
+    ``source``: of an image that it quantizes.
+    """
     heights = conv_tile_heights(isa, dims)
-    specs: list[AnyConv] = [conv_spec(isa, dims, storage, epilogue, h) for h in heights]
-    if isa.tiles and storage != "s16" and dims.groups == 1:
+    specs: list[AnyConv] = [conv_spec(isa, dims, storage, epilogue, h, source) for h in heights]
+    if source is None and isa.tiles and storage != "s16" and dims.groups == 1:
         specs.append(AmxConvSpec(isa, storage, AmxStrip.of(dims).padded, epilogue))
         specs.append(AmxGatheredSpec(isa, storage, epilogue))
     return specs

@@ -20,9 +20,15 @@ from uqfc.codegen.kernels.gemm import LEAST_ROWS, STORAGE_NAMES, best_tile_rows,
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
+from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETERS
+from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
+FEW_LINES = 4
+"""Lines of output whose rows are quantized at a time: more are read while others are computed."""
+ROWS = "rows_"
+"""Starts the names of the parameters of what fills a strip."""
 GEOMETRY: dict[str, str] = {
     "image": "i64",
     "out_height": "i64",
@@ -30,6 +36,7 @@ GEOMETRY: dict[str, str] = {
     "strip_lines": "i64",
     "chunk": "i64",
     "reach": "i64",
+    "overlap": "i64",
     "pad_y": "i64",
     "stride_y": "i64",
     "lda": "i64",
@@ -42,25 +49,31 @@ GEOMETRY: dict[str, str] = {
     "group_bytes": "i64",
     "group_channels": "i64",
 }
-"""Bytes of an image; lines of output that are padded, and computed, at a time; rows under a window;
-bytes between the windows of neighbours, from kernel row to kernel row and from run to run; input
-channels of a group, bytes of its weights, its padded channels."""
+"""Bytes of an image; lines of output that are padded, and computed, at a time; rows under a window,
+and how many of them are under the next line's; bytes between the windows of neighbours, from kernel
+row to kernel row and from run to run; input channels of a group, bytes of its weights, its padded
+channels."""
 
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """A convolution that is not a matrix product. ``padded``: through a strip of padded rows."""
+    """A convolution that is not a matrix product. ``padded``: through a strip of padded rows.
+
+    ``source``: x is a float32 NCHW image whose rows are quantized on their way to the strip.
+    """
 
     isa: Isa
     storage: Storage
     tile_rows: int
     padded: bool
     epilogue: Epilogue
+    source: QuantizedRows | None = None
 
     @property
     def name(self) -> str:
         tile = f"{self.tile_rows}x{self.isa.panel}c4"
         op = "conv" if self.padded else "conv_valid"
+        op += f"_{self.source.name}" if self.source else ""
         weights = STORAGE_NAMES[self.storage]
         return f"u8_{weights}_{op}_{tile}_{self.epilogue.name}__{self.isa.name}"
 
@@ -90,11 +103,15 @@ class ConvSpec:
         return round_up(dims.segments * 8, CHUNK)
 
     def _strip_bytes(self, dims: ConvDims) -> int:
-        return _Strip.of(dims).bytes if self.padded else 0
+        return self._strip(dims).bytes if self.padded else 0
+
+    def _strip(self, dims: ConvDims) -> _Strip:
+        return _Strip.of(dims, FEW_LINES if self.source else dims.out_height)
 
     def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
-        if conv_spec(self.isa, dims, self.storage, self.epilogue, self.tile_rows) != self:
+        best = conv_spec(self.isa, dims, self.storage, self.epilogue, self.tile_rows, self.source)
+        if best != self:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
         if operands.scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
@@ -102,7 +119,7 @@ class ConvSpec:
         strip = offsets + self._offsets_bytes(dims)
         inner = replace(operands, scratch=strip + self._strip_bytes(dims))
         layout = self.layout(dims)
-        arguments: list[Pointer | int] = [operands.x, 0, dims.batch * dims.out_height]
+        arguments: list[Pointer | float] = [operands.x, 0, dims.batch * dims.out_height]
         arguments += [offsets, strip, *self._geometry(dims, layout)]
         arguments += self._padding(dims, scalars.pad_value)
         arguments += self.product.arguments(inner, layout, dims.out_channels, dims.out_channels)
@@ -111,17 +128,18 @@ class ConvSpec:
 
     def _geometry(self, dims: ConvDims, layout: PanelLayout) -> list[int]:
         """The values of ``GEOMETRY``."""
-        strip = _Strip.of(dims)
+        strip = self._strip(dims)
         channels = dims.in_channels
         line = dims.width * channels
         pitch = strip.pitch if self.padded else line
         return [
-            dims.height * line,
+            dims.height * line * (4 if self.source else 1),
             dims.out_height,
             dims.out_width,
             strip.lines if self.padded else dims.out_height,
             self._chunk(dims),
             dims.reach[0],
+            max(0, dims.reach[0] - dims.stride[0]),
             dims.pad_begin[0],
             dims.stride[0],
             dims.stride[1] * channels,
@@ -141,26 +159,38 @@ class ConvSpec:
         outputs = dims.out_width * dims.out_channels * self.epilogue.element_bytes
         return max(1, LINES_BYTES // (inputs + outputs), -(-LEAST_ROWS // dims.out_width))
 
-    def _padding(self, dims: ConvDims, pad_value: int) -> list[int]:
-        """The values of ``padding.PARAMETERS``."""
+    def rows_parameters(self) -> dict[str, str]:
+        """Parameters of what fills the strip. ``pitch`` is that of the image without one."""
+        return QUANTIZED_PARAMETERS if self.source else PARAMETERS
+
+    def _padding(self, dims: ConvDims, pad_value: int) -> list[float | int]:
+        """The values of ``rows_parameters``."""
         line = dims.width * dims.in_channels
         if not self.padded:
             return [dims.height, line, 0, 0, line, line, pad_value]
-        strip = _Strip.of(dims)
-        filled = strip.pitch - CHUNK
-        return [dims.height, line, strip.left, strip.copied, filled, strip.pitch, pad_value]
+        strip = self._strip(dims)
+        if self.source is None:
+            filled = strip.pitch - CHUNK
+            return [dims.height, line, strip.left, strip.copied, filled, strip.pitch, pad_value]
+        columns = strip.copied // dims.in_channels
+        sizes = [dims.height, dims.width * 4, dims.height * dims.width * 4, strip.left, columns]
+        return [*sizes, strip.pitch, pad_value, *self.source.values()]
 
     def emit(self, module: Any, isa: Isa) -> Any:
-        """``f(x, begin, end, offsets, strip, *GEOMETRY, *padding.PARAMETERS, …)``, emitted once.
+        """``f(x, begin, end, offsets, strip, *GEOMETRY, *those of the rows, …)``, emitted once.
 
         Lines ``begin … end - 1`` of the output are computed, of all images one after the other.
         """
         if function := find_function(module, self.name):
             return function
         product = self.product.emit(module, isa)
-        padding = emit_padding(module, isa) if self.padded else None
+        padding = None
+        if self.padded:
+            padding = (self.source.emit if self.source else emit_padding)(module, isa)
         parameters = {"x": "ptr", "begin": "i64", "end": "i64", "offsets": "ptr", "strip": "ptr"}
-        parameters |= GEOMETRY | PARAMETERS | self.product.parameters(inside=False)
+        parameters |= GEOMETRY
+        parameters |= {ROWS + n: kind for n, kind in self.rows_parameters().items()}
+        parameters |= self.product.parameters(inside=False)
         b = Builder.function(module, isa, self.name, internal=True, **parameters)
         _Conv(self, b, product, padding).run()
         return b.ret()
@@ -178,15 +208,27 @@ class _Conv:
     def run(self) -> None:
         b, get = self.b, self.b.value
         self._offsets()
-        state = [get("begin")]
+        state = [get("begin"), b.i64(0)]
         with b.while_loop(lambda: state[0].lt(get("end")), state):
-            line = state[0]
+            line, kept = state
             image = b.pointer("x") + line // get("out_height") * get("image")
             y = line % get("out_height")
             lines = self._least(get("out_height") - y, get("strip_lines"))
             lines = self._least(lines, get("end") - line)
-            self._groups(self._rows(image, y, lines), line, lines)
-            state[0] = line + lines
+            kept = b.select(y.eq(0), b.i64(0), kept)
+            self._groups(self._rows(image, y, lines, kept), line, lines)
+            if self.padding is not None:
+                kept = self._keep(lines)
+            state[:] = [line + lines, kept]
+
+    def _keep(self, lines: Value) -> Value:
+        """Moves the rows that the next lines need, too, to the start; gives their number."""
+        b, get = self.b, self.b.value
+        strip, pitch, overlap = b.pointer("strip"), get(ROWS + "pitch"), get("overlap")
+        source = strip + lines * get("stride_y") * pitch
+        with b.loop(0, overlap * pitch, CHUNK) as offset:
+            strip.store(source.load("i8", offset, CHUNK), offset)
+        return overlap
 
     def _least(self, a: Value, b: Value) -> Value:
         return self.b.select(a.lt(b), a, b)
@@ -202,16 +244,19 @@ class _Conv:
             target[0].store(row * get("row_step") + run * get("run_step"))
             target[0] = target[0] + 8
 
-    def _rows(self, image: Pointer, y: Value, lines: Value) -> Pointer:
-        """The rows under some lines of output, padded if need be."""
+    def _rows(self, image: Pointer, y: Value, lines: Value, kept: Value) -> Pointer:
+        """The rows under some lines of output; of a strip the first ``kept`` are there."""
         b, get = self.b, self.b.value
         first = y * get("stride_y") - get("pad_y")
+        pitch = get(ROWS + "pitch")
         if self.padding is None:
-            return image + first * get("pitch")
+            return image + first * pitch
         count = (lines - 1) * get("stride_y") + get("reach")
-        parameters = [get(name) for name in PARAMETERS]
-        b.call(self.padding, image, b.pointer("strip"), first, count, *parameters)
-        return b.pointer("strip")
+        parameters = [get(ROWS + name) for name in self.spec.rows_parameters()]
+        strip = b.pointer("strip")
+        missing = (strip + kept * pitch, first + kept, count - kept)
+        b.call(self.padding, image, *missing, *parameters)
+        return strip
 
     def _groups(self, rows: Pointer, line: Value, lines: Value) -> None:
         b, get, epilogue = self.b, self.b.value, self.spec.epilogue
@@ -224,7 +269,7 @@ class _Conv:
                 "pixels": get("out_width"),
                 "last_pixels": get("out_width"),
                 "lines": lines,
-                "line": get("stride_y") * get("pitch"),
+                "line": get("stride_y") * get(ROWS + "pitch"),
                 "segments": get("kernel_height") * get("runs"),
                 "weights": b.pointer("weights") + group * get("group_bytes"),
                 "addend": b.pointer("addend") + padded,
@@ -251,7 +296,7 @@ class _Strip:
     LARGE = 192 * 1024
 
     @staticmethod
-    def of(dims: ConvDims) -> _Strip:
+    def of(dims: ConvDims, most_lines: int) -> _Strip:
         """A strip in the first level cache where few weights are read again for each."""
         channels = dims.in_channels
         width = (dims.out_width - 1) * dims.stride[1] + dims.reach[1]
@@ -261,7 +306,7 @@ class _Strip:
         few = dims.taps * dims.out_channels <= _Strip.FEW_WEIGHTS
         most = (_Strip.SMALL if few else _Strip.LARGE) // pitch
         lines = max(1, (most - dims.reach[0]) // dims.stride[0] + 1)
-        lines = min(lines, dims.out_height)
+        lines = min(lines, dims.out_height, most_lines)
         rows = (lines - 1) * dims.stride[0] + dims.reach[0]
         return _Strip(left * channels, copied, pitch, lines, rows)
 
@@ -282,12 +327,16 @@ def conv_spec(
     storage: Storage,
     epilogue: Epilogue,
     tile_rows: int | None = None,
+    source: QuantizedRows | None = None,
 ) -> ConvSpec:
     """The kernel for a convolution, in tiles of ``tile_rows`` pixels or the best.
+
+    ``source``: of an image that it quantizes.
 
     ValueError if it is a matrix product.
     """
     if dims.is_product:
         raise ValueError("a pointwise convolution is a product of dims.product")
     rows = tile_rows or max(best_tile_rows(isa, dims.out_width), min(2, isa.tile_rows))
-    return ConvSpec(isa, storage, rows, dims.is_padded, epilogue)
+    padded = dims.is_padded or source is not None
+    return ConvSpec(isa, storage, rows, padded, epilogue, source)

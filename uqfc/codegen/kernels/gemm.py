@@ -120,7 +120,7 @@ class GemmSpec:
             a = b.pointer("a") + row * b.value("lda")
             with b.when(copies):
                 zero, length = b.i64(0), pitch - CHUNK
-                size = (rows, b.value("lda"), zero, length, pitch, b.i32(0))
+                size = (rows, b.value("lda"), zero, length, length, pitch, b.i32(0))
                 b.call(copy, a, b.pointer("copies"), zero, rows, *size)
             changed: dict[str, Value | Pointer] = {
                 "a": b.select(copies, b.pointer("copies"), a),

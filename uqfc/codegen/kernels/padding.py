@@ -42,16 +42,17 @@ def emit_padding(module: Any, isa: Isa) -> Any:
     with b.loop(b.value("first"), b.value("first") + b.value("count"), carry=target) as row:
         inside = row.ge(0) & row.lt(height)
         copied = b.select(inside, b.value("copied"), b.i64(0))
-        _fill(b, target[0], b.i64(0), left)
+        fill(b, target[0], b.i64(0), left)
         source, body = b.pointer("image") + row * b.value("image_line"), target[0] + left
         with b.loop(0, copied, CHUNK) as offset:
             body.store(source.load("i8", offset, CHUNK), offset)
-        _fill(b, target[0], left + copied, b.value("filled"))
+        fill(b, target[0], left + copied, b.value("filled"))
         target[0] = target[0] + pitch
     return b.ret()
 
 
-def _fill(b: Builder, target: Pointer, start: Value, end: Value) -> None:
+def fill(b: Builder, target: Pointer, start: Value, end: Value) -> None:
+    """The parameter ``pad_value`` in whole chunks from offset ``start`` to at least ``end``."""
     value = b.value("pad_value").trunc("i8").splat(CHUNK)
     with b.loop(start, end, CHUNK) as offset:
         target.store(value, offset)

@@ -64,7 +64,7 @@ class Saturation:
         byte = self.zero_point + self.b.to_int(bound)
         return byte.trunc("i8").splat(_PACKS[self.b.isa.name] * 4)
 
-    def _limited(self, v: Value) -> Value:
+    def limited(self, v: Value) -> Value:
         """At most ``LARGE``; as integers the bits of floats compare alike with a positive one."""
         if self.bounded:
             return v
@@ -87,30 +87,32 @@ class Saturation:
 
     def _pack_512(self, values: Sequence[Value]) -> Value:
         b = self.b
-        words: list[Value] = []
-        for v in values:
-            operands = (self._limited(v), b.i32(0, LANES))
-            mask = b.constant("i1", 1, LANES).bitcast("i16", 0)
-            name = "llvm.x86.avx512.mask.cvtps2dq.512"
-            rounding = b.i32(CURRENT_ROUNDING)
-            words.append(b.intrinsic(name, llvm_type("i32", 16), *operands, mask, rounding))
+        name = "llvm.x86.avx512.permvar.si.512"
+        order = b.vector("i32", IN_ORDER_512)
+        dwords = self.pack_in_lanes(values).bitcast("i32", 16)
+        return b.intrinsic(name, llvm_type("i32", 16), dwords, order).bitcast("i8", 64)
+
+    def pack_in_lanes(self, values: Sequence[Value]) -> Value:
+        """Four vectors to 64 i8 (AVX-512): 4 values of each, then the next 4 of each, …"""
+        words = [round_to_int(self.b, self.limited(v)) for v in values]
+        return self.pack_integers(words)
+
+    def pack_integers(self, words: Sequence[Value]) -> Value:
+        """``pack_in_lanes`` of int32."""
+        b = self.b
         name = "llvm.x86.avx512.packssdw.512"
         halves = [
             self._add(b.intrinsic(name, llvm_type("i16", 32), words[i], words[i + 1]))
             for i in (0, 2)
         ]
         name = "llvm.x86.avx512.packuswb.512"
-        packed = self._limit(b.intrinsic(name, llvm_type("i8", 64), *halves))
-        name = "llvm.x86.avx512.permvar.si.512"
-        order = b.vector("i32", IN_ORDER_512)
-        dwords = packed.bitcast("i32", 16)
-        return b.intrinsic(name, llvm_type("i32", 16), dwords, order).bitcast("i8", 64)
+        return self._limit(b.intrinsic(name, llvm_type("i8", 64), *halves))
 
     def _avx2(self, values: Sequence[Value]) -> Value:
         b = self.b
         words: list[Value] = []
         for v in values:
-            limited = self._limited(v)
+            limited = self.limited(v)
             eights = [
                 b.intrinsic("llvm.x86.avx.cvt.ps2dq.256", llvm_type("i32", 8), half)
                 for half in (limited.shuffle(range(8)), limited.shuffle(range(8, 16)))
@@ -135,6 +137,14 @@ class Saturation:
         result = llvm_type("i8", packed.lanes)
         least = self.b.intrinsic(f"llvm.umin.{kind}", result, packed, self._most)
         return self.b.intrinsic(f"llvm.umax.{kind}", result, least, self._least)
+
+
+def round_to_int(b: Builder, v: Value) -> Value:
+    """AVX-512: rne(v) as int32; the least int32 where that does not fit."""
+    mask = b.constant("i1", 1, LANES).bitcast("i16", 0)
+    name = "llvm.x86.avx512.mask.cvtps2dq.512"
+    operands = (v, b.i32(0, LANES), mask, b.i32(CURRENT_ROUNDING))
+    return b.intrinsic(name, llvm_type("i32", LANES), *operands)
 
 
 _PACKS = {"vnni512": 16, "avx2": 8}

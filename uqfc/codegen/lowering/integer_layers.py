@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 from xdsl.dialects.builtin import f32, i32
+from xdsl.ir import SSAValue
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
@@ -29,6 +30,7 @@ from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
 from uqfc.codegen.kernels.epilogue import Output
+from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import (
     Choice,
@@ -39,8 +41,9 @@ from uqfc.codegen.lowering.registry import (
     operand_index,
 )
 from uqfc.codegen.vector import Pointer
+from uqfc.dialects.nn import TransposeOp
 from uqfc.dialects.qkernel import LaunchOp, Packing
-from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp
+from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp, QuantizeOp
 from uqfc.dialects.tensors import element_of, i8, i16, shape_of, ui4
 from uqfc.packing import I32, U8, Storage
 
@@ -125,6 +128,30 @@ def is_bounded(op: IntegerLayerOp, multiplier: np.ndarray) -> bool:
     return largest * factor <= 2.0**30
 
 
+def quantized_rows(op: QConv2dOp) -> QuantizedRows | None:
+    """How the kernel quantizes its image, if its launch does: see ``form-kernels``."""
+    quantize = op.x.owner
+    if not isinstance(quantize, QuantizeOp):
+        return None
+    return QuantizedRows(
+        shape_of(quantize.result)[-1],
+        quantize.scale.value.data,
+        quantize.zero_point.value.data,
+        quantize.qmin.value.data,
+        quantize.qmax.value.data,
+    )
+
+
+def source_of(op: IntegerLayerOp) -> SSAValue:
+    """What the kernel reads as x: the float image if it quantizes it."""
+    quantize = op.x.owner
+    if not isinstance(quantize, QuantizeOp):
+        return op.x
+    transpose = quantize.x.owner
+    assert isinstance(transpose, TransposeOp)
+    return transpose.x
+
+
 def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerKernel]:
     """The kernels for a layer, whose names differ.
 
@@ -141,9 +168,10 @@ def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerK
             depthwise = depthwise_spec(isa, dims, storage, epilogue)
             return [LayerKernel(depthwise, dims, Packing("depthwise", storage))]
         if not dims.is_product:
+            source = quantized_rows(op)
             return [
                 LayerKernel(spec, dims, conv_packing(spec, dims))
-                for spec in conv_alternatives(isa, dims, storage, epilogue)
+                for spec in conv_alternatives(isa, dims, storage, epilogue, source)
             ]
         product = dims.product
     else:
@@ -182,7 +210,7 @@ def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[Choice
 def layer_choice(op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
     scalars = scalars_of(op)
     x, weight, addend, multiplier = (
-        operand_index(v) for v in (op.x, op.weight, op.addend, op.multiplier)
+        operand_index(v) for v in (source_of(op), op.weight, op.addend, op.multiplier)
     )
     residual = None if op.residual is None else operand_index(op.residual)
 
