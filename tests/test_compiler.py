@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import uqfc
 import uqfc_runtime
@@ -258,3 +260,40 @@ def test_passes_of_the_user_run_on_the_float_graph() -> None:
     assert seen.index("fuse-residual") < seen.index("insert-observers")
     assert seen.count("fold-constants") == 2
     assert seen[-1] == "plan-memory"
+
+
+# --- models that come quantized -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["int8", "int4"])
+def test_integer_products_need_no_calibration_data(strategy: str) -> None:
+    """A dynamically quantized model says itself what is integer; the rest stays float32."""
+    random = np.random.default_rng(0)
+    w = random.integers(-128, 128, (6, 5), np.int8)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"], name="quantize"),
+        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["sums"], name="product"),
+        helper.make_node("Cast", ["sums"], ["floats"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "scale"], ["y"], name="scale"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "dynamic",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 6))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 5))],
+        [numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    network = uqfc.compile(model, target="x86-64", quant_strategy=strategy)
+    x = {"x": random.standard_normal((2, 6), np.float32)}
+    assert np.array_equal(network.run(x)["y"], network.reference(x)["y"])
+    assert np.allclose(network.run(x)["y"], x["x"] @ w, atol=6 * 128 * np.ptp(x["x"]) / 255)
+
+
+def test_a_table_that_has_no_kernels_is_refused_first(tmp_path: Path) -> None:
+    """Before calibration data are looked at."""
+    table = load_target("avx512-vnni").model_dump(mode="json") | {"cpu_features": ["avx2"]}
+    path = tmp_path / "device.toml"
+    path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+    with pytest.raises(TargetError, match="'cpu_features': isa 'vnni512' also needs: avx512f"):
+        compiled(target=str(path), calibration_data=5)

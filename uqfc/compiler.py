@@ -16,6 +16,8 @@ from uqfc.autotune import Autotuner
 from uqfc.cache import Cache
 from uqfc.calibrate import Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
+from uqfc.codegen.isa import isa_for
+from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, QcastOp
 from uqfc.dialects.tensors import Array
 from uqfc.errors import CalibrationError, FallbackError, UqfcError
@@ -117,6 +119,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
         pass_pipeline if isinstance(pass_pipeline, str) else list(pass_pipeline),
     )
     table = load_target(target)
+    isa_for(table)  # a table that LLVM refuses is refused before any work
     read = read_onnx(model, shapes)
     data = None
     if calibration_data is not None and options.strategy != QuantStrategy.FLOAT32:
@@ -175,8 +178,9 @@ def model_name(model: Any) -> str:
 
 
 def is_quantized(module: ModuleOp) -> bool:
-    """Whether the model came with its own quantize points."""
-    return any(isinstance(op, QcastOp | DcastOp) for op in module.walk())
+    """Whether the model came with its own quantize points, static or dynamic (integer ops)."""
+    own = (QcastOp, DcastOp, *Qnn.operations)
+    return any(isinstance(op, own) for op in module.walk())
 
 
 def quantize(

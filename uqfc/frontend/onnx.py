@@ -54,7 +54,8 @@ class OnnxModel:
     @property
     def quantized(self) -> bool:
         """Whether a node has to do with quantization."""
-        return any("Quantize" in n.op_type or "QLinear" in n.op_type for n in self.loaded.nodes)
+        kinds = ("Quantize", "QLinear", "Integer")
+        return any(kind in node.op_type for node in self.loaded.nodes for kind in kinds)
 
     def digest(self) -> bytes:
         """SHA-256 of everything that ``convert`` looks at."""
