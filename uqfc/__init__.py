@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from uqfc.compiler import compile  # noqa: A004 - the name that users expect: uqfc.compile
 from uqfc.model import CompiledModel
+from uqfc.passes.uint8_inputs import UInt8
 from uqfc.version import __version__
 
-__all__ = ["CompiledModel", "__version__", "compile"]
+__all__ = ["CompiledModel", "UInt8", "__version__", "compile"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import LayerStatistics, QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SelectBitWidthPass, decision_of
 from uqfc.passes.support.verifying import Verifier
+from uqfc.passes.uint8_inputs import UInt8, Uint8InputsPass
 from uqfc.pipeline import Trace, graph_passes, integer_passes, parse_pipeline, run_passes
 from uqfc.results import RecordedData, result_key
 from uqfc.targets import Target, load_target
@@ -56,11 +57,15 @@ class Options:
     weight_quant: Mapping[str, Any]
     strict: bool
     autotune: bool
+    inputs: Mapping[str, UInt8]
     pipeline: str | Sequence[ModulePass]
 
     def document(self) -> dict[str, object]:
         """All fields by name; JSON values, unless the user gave objects."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        inputs = {name: astuple(kind) for name, kind in self.inputs.items()}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "inputs": inputs
+        }
 
     def weights(self, statistics: Mapping[str, LayerStatistics]) -> QuantizeWeightsPass:
         """The pass with the user's options. UqfcError for an option that there is not."""
@@ -84,6 +89,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     calibration_samples: int | None = None,
     weight_quant: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    input_types: Mapping[str, str | UInt8] | None = None,
     strict: bool = False,
     autotune: bool = False,
     pass_pipeline: str | Iterable[ModulePass] = "",
@@ -97,7 +103,11 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     need ``calibration_data`` (a path, or an iterable of samples) unless the model is quantized
     already (QDQ or QOperator). ``weight_quant`` may say how weights are quantized: ``granularity``
     (``channel`` or ``tensor``), ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes
-    dynamic dimensions. ``strict``: a layer that does not get the type that was asked for is a
+    dynamic dimensions. ``input_types`` makes float32 inputs uint8: a byte ``q`` stands for the real
+    value ``scale * (q - zero_point)``, given as ``{"x": UInt8(scale, zero_point)}``, or by
+    ``{"x": "uint8"}`` for those that the network quantizes the input with; results have the same
+    bits as for the dequantized float32 input, and calibration data stay real values. ``strict``: a
+    layer that does not get the type that was asked for is a
     FallbackError. ``autotune``: where several kernels can compute a layer, measure them on this
     machine, which must have the target's instructions, rather than ask the cost model.
     ``pass_pipeline``: passes of yours, by name (``"a,b{option=1}"``) or as objects, run on the
@@ -116,6 +126,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
         weight_quant or {},
         strict,
         autotune,
+        {name: uint8_type(name, kind) for name, kind in (input_types or {}).items()},
         pass_pipeline if isinstance(pass_pipeline, str) else list(pass_pipeline),
     )
     table = load_target(target)
@@ -152,6 +163,7 @@ def compile_read(
     if options.strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
         quantize(module, data, options, progress, trace, verifier)
     run_passes(module, integer_passes(), trace, verifier)
+    run_passes(module, [Uint8InputsPass(options.inputs)], trace, verifier)
     if options.strict:
         check_no_fallback(module, options.target)
     cache = None if keeping is None else keeping.cache
@@ -168,6 +180,15 @@ def one_of(kind: type[Choice], value: str, argument: str) -> Choice:
     except ValueError:
         accepted = ", ".join(kind)
         raise UqfcError(f"{argument}: '{value}' is unknown; accepted: {accepted}") from None
+
+
+def uint8_type(name: str, kind: str | UInt8) -> UInt8:
+    """The type of an input. UqfcError for any other."""
+    if isinstance(kind, UInt8):
+        return kind
+    if kind != "uint8":
+        raise UqfcError(f"input types: input '{name}': '{kind}' is unknown; accepted: uint8")
+    return UInt8()
 
 
 def model_name(model: Any) -> str:

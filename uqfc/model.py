@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
-from xdsl.dialects.builtin import ModuleOp, f32
-from xdsl.ir import Operation, SSAValue
+from xdsl.dialects.builtin import ArrayAttr, FloatAttr, IntegerAttr, ModuleOp, f32
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from uqfc.cache import Cache, decode_result, encode_result, key_of
 from uqfc.codegen.artifact import encode_info, write_object_file, write_shared_object
@@ -26,6 +27,7 @@ from uqfc.dialects.tensors import Array, element_of, numpy_dtype
 from uqfc.errors import TargetError, UqfcError
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
 from uqfc.passes.select_bit_width import Reason, decision_of
+from uqfc.passes.uint8_inputs import SCALES, ZERO_POINTS
 from uqfc.pipeline import Trace, kernel_passes, run_passes
 from uqfc.profile import Profile, profile
 from uqfc.targets import Target, missing_cpu_features
@@ -226,7 +228,8 @@ def build(
             "cpu_features": list(table.cpu_features),
         },
         "inputs": [
-            tensor_info(n, v) for n, v in zip(inputs, function.body.block.args, strict=True)
+            tensor_info(n, v) | stands_for(function, v)
+            for n, v in zip(inputs, function.body.block.args, strict=True)
         ],
         "outputs": [
             tensor_info(n, v)
@@ -258,6 +261,19 @@ def tensor_info(name: str, value: SSAValue) -> dict[str, Any]:
     kind = as_tensor(value.type)
     dtype = numpy_dtype(kind.get_element_type())
     return {"name": name, "dtype": str(dtype), "shape": list(kind.get_shape())}
+
+
+def stands_for(function: FuncOp, argument: BlockArgument) -> dict[str, Any]:
+    """What the bytes of an input mean that the model has as float32; empty for other inputs."""
+    scales, zero_points = (function.attributes.get(key) for key in (SCALES, ZERO_POINTS))
+    if not isinstance(scales, ArrayAttr) or not isinstance(zero_points, ArrayAttr):
+        return {}
+    scale, zero_point = scales.data[argument.index], zero_points.data[argument.index]
+    if not isinstance(scale, FloatAttr) or not isinstance(zero_point, IntegerAttr):
+        return {}
+    if not scale.value.data:
+        return {}
+    return {"scale": scale.value.data, "zero_point": zero_point.value.data}
 
 
 def layer_info(launch: LaunchOp) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from uqfc.cli.console import print_table, progress, say
 from uqfc.compiler import QuantStrategy
 from uqfc.compiler import compile as compile_model
 from uqfc.errors import UqfcError
+from uqfc.passes.uint8_inputs import UInt8
 from uqfc_runtime import LayerInfo
 
 _SUFFIXES = (".so", ".o")
@@ -41,6 +42,10 @@ def compile_command(
         list[str] | None,
         typer.Option(help="Shape of an input that has dynamic dimensions: NAME=1x3x224x224."),
     ] = None,
+    input_type: Annotated[
+        list[str] | None,
+        typer.Option(help="Bytes for a float32 input: NAME=uint8, or NAME=uint8:SCALE:ZERO_POINT."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where a layer does not get what was requested.")
     ] = False,
@@ -67,6 +72,7 @@ def compile_command(
             calibration_data=calibrate,
             calibration_method=calibration_method,
             shapes=shapes,
+            input_types=dict(parse_input_type(text) for text in input_type or ()),
             strict=strict,
             autotune=autotune,
             pass_pipeline=pass_pipeline,
@@ -89,6 +95,18 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not separator or not name or not all(s.isdecimal() and int(s) > 0 for s in sizes):
         raise UqfcError(f"--shape '{text}': accepted: NAME=1x3x224x224, with sizes above 0")
     return name, tuple(int(size) for size in sizes)
+
+
+def parse_input_type(text: str) -> tuple[str, UInt8]:
+    """``("image", UInt8(0.0186, 114))`` from ``image=uint8:0.0186:114``. Raises UqfcError."""
+    name, separator, kind = text.rpartition("=")
+    word, *numbers = kind.split(":")
+    try:
+        if separator and name and word == "uint8" and len(numbers) in (0, 2):
+            return name, UInt8(float(numbers[0]), int(numbers[1])) if numbers else UInt8()
+    except ValueError:
+        pass
+    raise UqfcError(f"--input-type '{text}': accepted: NAME=uint8, NAME=uint8:SCALE:ZERO_POINT")
 
 
 def _explain(layers: tuple[LayerInfo, ...]) -> None:
