@@ -63,9 +63,8 @@ class Options:
     def document(self) -> dict[str, object]:
         """All fields by name; JSON values, unless the user gave objects."""
         inputs = {name: astuple(kind) for name, kind in self.inputs.items()}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {
-            "inputs": inputs
-        }
+        found: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return found | {"inputs": inputs}
 
     def weights(self, statistics: Mapping[str, LayerStatistics]) -> QuantizeWeightsPass:
         """The pass with the user's options. UqfcError for an option that there is not."""

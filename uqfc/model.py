@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
-from xdsl.dialects.builtin import ArrayAttr, FloatAttr, IntegerAttr, ModuleOp, f32
+from xdsl.dialects.builtin import ModuleOp, f32
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
@@ -27,7 +27,7 @@ from uqfc.dialects.tensors import Array, element_of, numpy_dtype
 from uqfc.errors import TargetError, UqfcError
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
 from uqfc.passes.select_bit_width import Reason, decision_of
-from uqfc.passes.uint8_inputs import SCALES, ZERO_POINTS
+from uqfc.passes.uint8_inputs import stands_for_bytes
 from uqfc.pipeline import Trace, kernel_passes, run_passes
 from uqfc.profile import Profile, profile
 from uqfc.targets import Target, missing_cpu_features
@@ -265,15 +265,8 @@ def tensor_info(name: str, value: SSAValue) -> dict[str, Any]:
 
 def stands_for(function: FuncOp, argument: BlockArgument) -> dict[str, Any]:
     """What the bytes of an input mean that the model has as float32; empty for other inputs."""
-    scales, zero_points = (function.attributes.get(key) for key in (SCALES, ZERO_POINTS))
-    if not isinstance(scales, ArrayAttr) or not isinstance(zero_points, ArrayAttr):
-        return {}
-    scale, zero_point = scales.data[argument.index], zero_points.data[argument.index]
-    if not isinstance(scale, FloatAttr) or not isinstance(zero_point, IntegerAttr):
-        return {}
-    if not scale.value.data:
-        return {}
-    return {"scale": scale.value.data, "zero_point": zero_point.value.data}
+    scale, zero_point = stands_for_bytes(function, argument.index)
+    return {"scale": scale, "zero_point": zero_point} if scale else {}
 
 
 def layer_info(launch: LaunchOp) -> dict[str, Any]:

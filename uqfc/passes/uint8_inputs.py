@@ -12,10 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, StringAttr, f32
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    FloatAttr,
+    FunctionType,
+    IntegerAttr,
+    ModuleOp,
+    StringAttr,
+    f32,
+)
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -55,9 +64,7 @@ class Uint8InputsPass(ModulePass):
 
 
 def convert(function: FuncOp, types: Mapping[str, UInt8]) -> None:
-    attribute = function.attributes["input_names"]
-    assert isinstance(attribute, ArrayAttr)
-    names = [name.data for name in attribute if isinstance(name, StringAttr)]
+    names = [n.data for n in cast("ArrayAttr[StringAttr]", function.attributes["input_names"])]
     for name in types:
         if name not in names:
             raise UqfcError(f"input types: no input '{name}'; the inputs are: {', '.join(names)}")
@@ -73,6 +80,15 @@ def convert(function: FuncOp, types: Mapping[str, UInt8]) -> None:
     outputs = list(function.function_type.outputs)
     arguments = [a.type for a in function.body.block.args]
     function.properties["function_type"] = FunctionType.from_lists(arguments, outputs)
+
+
+def stands_for_bytes(function: FuncOp, index: int) -> tuple[float, int]:
+    """Scale and zero point of an input of a converted function; scale 0 for any other input."""
+    if SCALES not in function.attributes:
+        return 0.0, 0
+    scales = cast("ArrayAttr[FloatAttr]", function.attributes[SCALES])
+    zero_points = cast("ArrayAttr[IntegerAttr]", function.attributes[ZERO_POINTS])
+    return scales.data[index].value.data, zero_points.data[index].value.data
 
 
 def parameters(name: str, argument: BlockArgument, given: UInt8) -> tuple[float, int]:
