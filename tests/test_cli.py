@@ -72,6 +72,8 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["compile", "model.onnx", "-o", "m.so", "--calibration-method", "guess"],
         ["run", "model.so"],
         ["bench", "model.so", "--threads", "0"],
+        ["bench", "model.so", "--callers", "0"],
+        ["compile", "model.onnx", "-o", "m.so", "--threads", "257"],
         ["targets", "surplus"],
     ],
 )
@@ -147,8 +149,8 @@ def test_targets_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in listed for name in available_targets())
 
 
-def test_threads_and_against_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    message = errors_of(capsys, "bench", "m.so", "--threads", "2", "--against", "m.onnx")
+def test_callers_and_against_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    message = errors_of(capsys, "bench", "m.so", "--callers", "2", "--against", "m.onnx")
     assert "--against" in message
 
 
@@ -209,16 +211,25 @@ def test_verify_passes_and_fails_by_its_status(
 
 
 @needs_linker
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("callers", [1, 2])
 def test_bench_reports_latencies(
-    threads: int, toy: Path, capsys: pytest.CaptureFixture[str]
+    callers: int, toy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["bench", str(toy), "--threads", str(threads), "--runs", "5", "--warmup", "1"]
+    arguments = ["bench", str(toy), "--callers", str(callers), "--runs", "5", "--warmup", "1"]
     assert main(arguments) == 0
     assert "median ms" in capsys.readouterr().out
     assert main([*arguments, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     latency = report["milliseconds"]["toy"]
-    assert latency["runs"] == 5 * threads
+    assert latency["runs"] == 5 * callers
     assert 0 < latency["minimum"] <= latency["median"] <= latency["p90"]
-    assert ("calls_per_second" in report) == (threads > 1)
+    assert report["threads"] == 1
+    assert ("calls_per_second" in report) == (callers > 1)
+
+
+@needs_linker
+def test_more_threads_than_the_binary_was_compiled_for(
+    toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = errors_of(capsys, "bench", str(toy), "--threads", "2")
+    assert "2 threads, but it was compiled for 1 to 1" in message

@@ -116,7 +116,7 @@ def test_the_command_prints_a_table(
     ("arguments", "message"),
     [
         (["model.so", "--profile"], "--profile needs the ONNX model"),
-        (["model.onnx", "--profile", "--threads", "2"], "without --against, --threads"),
+        (["model.onnx", "--profile", "--threads", "2"], "without --against, --callers, --threads"),
         (["missing.onnx", "--profile"], "missing.onnx"),
     ],
 )

@@ -125,7 +125,7 @@ def measure(
         for number, (problem, launch) in enumerate(problems.items()):
             calls: dict[str, Call] = {}
             for name, each in compiled[problem].items():
-                function = code.function(name, "ptr", "ptr", "ptr", "ptr")
+                function = code.function(name, *["ptr"] * 4, "i64", "i64", "ptr")
                 calls[name.removeprefix(f"measure_{number}_")] = Call(launch, each, function)
             measured[problem] = take_turns(calls)
     return measured
@@ -172,7 +172,7 @@ class Call:
         self._memory = [*inputs, *outputs, arena, weights]
         self._tables = [addresses(inputs), addresses(outputs)]
         pointers = [ctypes.addressof(table) for table in self._tables]
-        self._arguments = [*pointers, arena.ctypes.data, weights.ctypes.data]
+        self._arguments = [*pointers, arena.ctypes.data, weights.ctypes.data, 0, 1, None]
         self._function = function
 
     def cycles(self) -> int:

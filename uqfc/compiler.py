@@ -55,6 +55,7 @@ class Options:
     strategy: QuantStrategy
     method: CalibrationMethod
     weight_quant: Mapping[str, Any]
+    threads: int
     strict: bool
     autotune: bool
     inputs: Mapping[str, UInt8]
@@ -89,6 +90,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     weight_quant: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     input_types: Mapping[str, str | UInt8] | None = None,
+    threads: int = 1,
     strict: bool = False,
     autotune: bool = False,
     pass_pipeline: str | Iterable[ModulePass] = "",
@@ -105,8 +107,9 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     dynamic dimensions. ``input_types`` makes float32 inputs uint8: a byte ``q`` stands for the real
     value ``scale * (q - zero_point)``, given as ``{"x": UInt8(scale, zero_point)}``, or by
     ``{"x": "uint8"}`` for those that the network quantizes the input with; results have the same
-    bits as for the dequantized float32 input, and calibration data stay real values. ``strict``: a
-    layer that does not get the type that was asked for is a
+    bits as for the dequantized float32 input, and calibration data stay real values. ``threads``:
+    most threads of one run, which has the same results on any number of them. ``strict``: a layer
+    that does not get the type that was asked for is a
     FallbackError. ``autotune``: where several kernels can compute a layer, measure them on this
     machine, which must have the target's instructions, rather than ask the cost model.
     ``pass_pipeline``: passes of yours, by name (``"a,b{option=1}"``) or as objects, run on the
@@ -123,6 +126,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
         one_of(QuantStrategy, quant_strategy, "quant_strategy"),
         one_of(CalibrationMethod, calibration_method, "calibration_method"),
         weight_quant or {},
+        threads,
         strict,
         autotune,
         {name: uint8_type(name, kind) for name, kind in (input_types or {}).items()},
@@ -168,7 +172,15 @@ def compile_read(
     cache = None if keeping is None else keeping.cache
     tune = Autotuner(table, options.target, cache) if options.autotune else None
     return build(
-        module, table, options.target, options.name, options.strategy, trace, keeping, tune
+        module,
+        table,
+        options.target,
+        options.name,
+        options.strategy,
+        trace,
+        keeping,
+        tune,
+        threads=options.threads,
     )
 
 

@@ -20,6 +20,7 @@ from uqfc.codegen.isa import isa_for
 from uqfc.codegen.jit import compile_objects, load, optimized, target_machine
 from uqfc.codegen.module import RUN, Compiled, emit_module
 from uqfc.codegen.select_kernels import Tuner
+from uqfc.codegen.team import TEAM, team_object
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.qkernel import ALIGNMENT, LaunchOp, as_tensor, yielded
 from uqfc.dialects.qnn import IntegerLayerOp
@@ -33,7 +34,8 @@ from uqfc.profile import Profile, profile
 from uqfc.targets import Target, missing_cpu_features
 from uqfc.version import __version__
 from uqfc_runtime import Model
-from uqfc_runtime.info import LayerInfo, parse_info
+from uqfc_runtime.binding import Addresses
+from uqfc_runtime.info import ABI_VERSION, MAX_THREADS, LayerInfo, parse_info
 from uqfc_runtime.verification import digest, verification_inputs
 
 SEED = 20
@@ -164,8 +166,13 @@ class CompiledModel:
                 f"target {self.target.name} needs CPU features that this machine lacks: "
                 + ", ".join(missing)
             )
-        code = load(self.objects, [RUN])
-        return Model.from_function(code.address(RUN), encode_info(self.info), self.weights, code)
+        info, threads = encode_info(self.info), self.info["threads"]
+        objects, symbols = self.objects, [RUN]
+        if threads > 1:
+            objects, symbols = [*objects, team_object(isa_for(self.target))], [RUN, *TEAM]
+        code = load(objects, symbols)
+        addresses = Addresses(*(code.address(name) for name in symbols))
+        return Model.from_functions(addresses, info, self.weights, code, threads)
 
     def _verification(self) -> dict[str, Any]:
         """Hashes of the outputs for recorded inputs, by the interpreter."""
@@ -207,18 +214,23 @@ def build(
     trace: Trace | None = None,
     keeping: Keeping | None = None,
     tune: Tuner | None = None,
+    *,
+    threads: int = 1,
 ) -> CompiledModel:
     """Lower the network to kernels of the target. ``target`` is its name or path.
 
-    ``tune`` measures the kernels of layers that have several.
+    ``tune`` measures the kernels of layers that have several. ``threads``: most threads of one
+    run; UqfcError if that is out of range.
     """
+    if not 1 <= threads <= MAX_THREADS:
+        raise UqfcError(f"threads: {threads} is out of range; accepted: 1 to {MAX_THREADS}")
     kernels = network.clone()
     function = main_function(network)
     inputs = input_names(function)
-    run_passes(kernels, kernel_passes(target, tune), trace)
-    compiled = emit_module(kernels, len(inputs), isa_for(table))
+    run_passes(kernels, kernel_passes(target, tune, threads), trace)
+    compiled = emit_module(kernels, len(inputs), isa_for(table), threads)
     info = {
-        "abi": 1,
+        "abi": ABI_VERSION,
         "producer": f"uqfc {__version__}",
         "name": name,
         "target": {
@@ -237,6 +249,7 @@ def build(
         ],
         "arena": {"bytes": compiled.arena_bytes, "alignment": ALIGNMENT},
         "weights_bytes": len(compiled.weights),
+        "threads": threads,
         "quant_strategy": str(strategy),
         "layers": [layer_info(op) for op in kernels.walk() if isinstance(op, LaunchOp)],
         "uqr": {

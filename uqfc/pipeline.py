@@ -101,14 +101,15 @@ def integer_passes() -> list[ModulePass]:
     return [ConvertToIntegerPass(), CanonicalizeWeightsPass(), TransposeBeforeQuantizePass()]
 
 
-def kernel_passes(target: str, tune: Tuner | None = None) -> list[ModulePass]:
+def kernel_passes(target: str, tune: Tuner | None = None, threads: int = 1) -> list[ModulePass]:
     """From the integer network to placed kernels of a target (a name or the path of a table).
 
-    ``tune`` measures which kernel is the fastest, where there are several.
+    ``tune`` measures which kernel is the fastest, where there are several; ``threads``: most
+    threads of one run.
     """
     return [
         FormKernelsPass(),
-        SelectKernelsPass(target, tune),
+        SelectKernelsPass(target, tune, threads),
         PackWeightsPass(target),
         PlanMemoryPass(),
     ]

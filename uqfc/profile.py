@@ -24,6 +24,7 @@ from uqfc.errors import TargetError
 from uqfc.targets import Target
 from uqfc.timing import Latency
 from uqfc_runtime import Model, verification_inputs
+from uqfc_runtime.binding import Addresses
 
 Counters: TypeAlias = NDArray[np.int64]
 
@@ -168,7 +169,8 @@ def _profiling_build(
     counters = {"name": _counters_name(outputs), "dtype": "int64", "shape": shape}
     changed = {**info, "outputs": [*outputs, counters], "verification": None}
     code = load(compile_objects(compiled.module, isa, cache), [RUN])
-    return Model.from_function(code.address(RUN), encode_info(changed), compiled.weights, code)
+    addresses = Addresses(code.address(RUN))
+    return Model.from_functions(addresses, encode_info(changed), compiled.weights, code)
 
 
 def _counters_name(outputs: Sequence[Mapping[str, Any]]) -> str:

@@ -45,16 +45,16 @@ def measure(
 
 
 def measure_parallel(
-    call: Callable[[], object], threads: int, runs: int, warmup: int
+    call: Callable[[], object], callers: int, runs: int, warmup: int
 ) -> tuple[Latency, float]:
-    """``threads`` callers at once, ``runs`` calls each: latency of a call, and calls a second."""
-    callers = [call] * threads
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(_durations, callers, [warmup] * threads))
+    """``callers`` at once, ``runs`` calls each: latency of a call, and calls a second."""
+    calls = [call] * callers
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(_durations, calls, [warmup] * callers))
         start = time.perf_counter_ns()
-        taken = list(pool.map(_durations, callers, [runs] * threads))
+        taken = list(pool.map(_durations, calls, [runs] * callers))
         elapsed = time.perf_counter_ns() - start
-    return Latency.of([t for one in taken for t in one]), threads * runs / (elapsed / 1e9)
+    return Latency.of([t for one in taken for t in one]), callers * runs / (elapsed / 1e9)
 
 
 def _durations(call: Callable[[], object], runs: int) -> list[int]:

@@ -13,8 +13,13 @@ import numpy as np
 
 from uqfc_runtime.errors import ArtifactError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """Version of the C ABI in ``uqf.h`` that this runtime speaks."""
+
+TEAM_BYTES = 256
+"""Size of a team of workers, ``UQF_TEAM_BYTES`` of ``uqf.h``."""
+MAX_THREADS = 256
+"""Most threads that a model is compiled for."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(name) for name in ("float32", "uint8", "int8", "int32", "int64", "bool")
@@ -89,6 +94,8 @@ class ModelInfo:
     arena_bytes: int
     arena_alignment: int
     weights_bytes: int
+    threads: int
+    """Most threads that one run may have."""
     quant_strategy: str | None
     layers: tuple[LayerInfo, ...]
     verification: Verification | None
@@ -122,6 +129,7 @@ def parse_info(text: bytes | str) -> ModelInfo:
         arena_bytes=_size(arena, "bytes", "info.arena"),
         arena_alignment=alignment,
         weights_bytes=_size(root, "weights_bytes", "info"),
+        threads=_size(root, "threads", "info", low=1, high=MAX_THREADS),
         quant_strategy=_optional_text(root, "quant_strategy", "info"),
         layers=_layers(root),
         verification=_verification(root, outputs),

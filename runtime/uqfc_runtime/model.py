@@ -12,9 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from uqfc_runtime.artifact import check_cpu, read_artifact
-from uqfc_runtime.binding import Entry, InternalFunction, SharedObject, aligned_bytes
+from uqfc_runtime.binding import (
+    Addresses,
+    Code,
+    InternalFunctions,
+    SharedObject,
+    aligned_bytes,
+)
 from uqfc_runtime.errors import ArtifactError, ExecutionError, InputError
 from uqfc_runtime.info import LayerInfo, ModelInfo, TensorInfo, parse_info
+from uqfc_runtime.team import Team, available_cpus
 
 Array = NDArray[Any]
 
@@ -24,45 +31,60 @@ class Model:
 
     Each concurrent caller gets its own arena; arenas are kept and reused, so that a call
     allocates nothing but its output arrays, and not even these if it is given ``out``.
+
+    With ``threads`` above 1, a call is helped by a team of workers, which are started with the
+    first call. While they help one caller, others run on their own thread. Results do not depend
+    on any of this.
     """
 
-    def __init__(self, info: ModelInfo, entry: Entry) -> None:
+    def __init__(self, info: ModelInfo, code: Code, threads: int | None = None) -> None:
         self._info = info
-        self._entry = entry
+        self._threads = _threads(info, threads)
+        self._entry = code.run if self._threads == 1 else Team(code, self._threads).run
         self._idle: list[_Workspace] = []
         self._lock = Lock()
 
     @classmethod
-    def load(cls, path: str | Path) -> Model:
-        """Load an artifact. Raises ArtifactError; nothing is executed before all checks passed."""
+    def load(cls, path: str | Path, *, threads: int | None = None) -> Model:
+        """Load an artifact. Raises ArtifactError; nothing is executed before all checks passed.
+
+        ``threads`` of one call: at most those that the model was compiled for, else InputError; by
+        default that many, or as many as this process has CPUs.
+        """
         artifact = read_artifact(path)
         try:
-            return cls(artifact.info, SharedObject(artifact))
+            return cls(artifact.info, SharedObject(artifact), threads)
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from error
 
     @classmethod
-    def from_function(
+    def from_functions(
         cls,
-        address: int,
+        addresses: Addresses,
         info: bytes | str,
         weights: NDArray[np.uint8] | bytes = b"",
         owner: object = None,
+        threads: int | None = None,
     ) -> Model:
         """A model in memory, e.g. compiled just in time.
 
-        ``address`` is that of ``void uqf_internal_run(inputs, outputs, arena, weights)``; ``info``
-        is the JSON document; ``weights`` [bytes] are copied to aligned memory; ``owner`` is what
-        must live as long as the code. Raises ArtifactError for a bad document or a lesser CPU.
+        ``info`` is the JSON document; ``weights`` [bytes] are copied to aligned memory; ``owner``
+        is what must live as long as the code; ``threads``: see ``load``. Raises ArtifactError for
+        a bad document or a lesser CPU.
         """
         parsed = parse_info(info)
         check_cpu(parsed)
-        return cls(parsed, InternalFunction(address, weights, owner))
+        return cls(parsed, InternalFunctions(addresses, weights, owner), threads)
 
     @property
     def info(self) -> ModelInfo:
         """Inputs, outputs, target, arena, decisions; ``info.raw`` is the whole document."""
         return self._info
+
+    @property
+    def threads(self) -> int:
+        """Threads of one call, the caller's included."""
+        return self._threads
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:
@@ -145,9 +167,20 @@ class _Workspace:
         self.outputs = (ctypes.c_void_p * len(info.outputs))()
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *, threads: int | None = None) -> Model:
     """Load an artifact; see ``Model.load``."""
-    return Model.load(path)
+    return Model.load(path, threads=threads)
+
+
+def _threads(info: ModelInfo, wanted: int | None) -> int:
+    """Threads of one call; InputError if the model was compiled for fewer than are wanted."""
+    if wanted is None:
+        return min(info.threads, available_cpus())
+    if not 1 <= wanted <= info.threads:
+        raise InputError(
+            f"{info.name}: {wanted} threads, but it was compiled for 1 to {info.threads}"
+        )
+    return wanted
 
 
 def _address(array: Array) -> int:

@@ -20,6 +20,7 @@ from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import ISAS, Isa
 from uqfc.codegen.isa.amx import configure, release
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars
+from uqfc.codegen.parts import Part
 from uqfc.numerics import Activation
 from uqfc.packing import RANGES, Storage
 from uqfc_runtime.cpu import architecture, cpu_features
@@ -167,14 +168,20 @@ class GuardedBuffer:
         self.bytes[data.nbytes :] = 0x5A
 
 
-def compile_call(spec: Any, dims: Any, scalars: Scalars, isa: Isa) -> Any:
-    """A function of the addresses of x, weights, addend, multiplier, out, residual, scratch."""
+def compile_call(spec: Any, dims: Any, scalars: Scalars, isa: Isa, parts: int = 1) -> Any:
+    """A function of the addresses of x, weights, addend, multiplier, out, residual, scratch.
+
+    With several ``parts`` it computes them one after the other, the last first.
+    """
     module = new_module(isa, "test")
     names = ["x", "weights", "addend", "multiplier", "out", "residual", "scratch"]
     b = Builder.function(module, isa, "run", internal=False, **dict.fromkeys(names, "ptr"))
     if isa.tiles:
         configure(b)
-    spec.call(b, Operands(*[b.pointer(name) for name in names]), dims, scalars)
+    operands = Operands(*[b.pointer(name) for name in names])
+    for index in reversed(range(parts)):
+        part = None if parts == 1 else Part(b.i64(index), b.i64(parts))
+        spec.call(b, operands, dims, scalars, part)
     if isa.tiles:
         release(b)
     b.ret()
@@ -193,13 +200,16 @@ def run_kernel(
     *,
     in_place: bool = False,
     slack: int = GUARD,
+    parts: int | None = None,
 ) -> NDArray[Any]:
     """What the kernel writes, in the shape of ``residual``; its neighbours must be unchanged.
 
     ``in_place``: the residual is the output's memory (u8 output). ``slack``: bytes that may be
-    read after x.
+    read after x. What can be split is, in so many ``parts``, by default one to three.
     """
-    call = compile_call(spec, dims, problem.scalars, isa)
+    if parts is None:
+        parts = 1 + x.size % 3 if spec.splits(dims) else 1
+    call = compile_call(spec, dims, problem.scalars, isa, parts)
     packed = spec.pack(dims, problem.weights, problem.zero_points)
     inputs = [
         GuardedBuffer(x, slack),

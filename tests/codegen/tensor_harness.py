@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.tensor import Dtype, FunctionKernel, TensorKernel
+from uqfc.codegen.parts import Part
 from uqfc.dialects.tensors import element_type, tensor_type
 from uqfc.interpreter.engine import Interpreter
 from uqfc.interpreter.registry import evaluate
@@ -103,11 +104,33 @@ def compiled_function(name: str, kernel: FunctionKernel) -> Any:
 _FUNCTIONS: dict[str, FunctionKernel] = {}
 
 
+class NumberedPart(Part):
+    """A part whose number and count are Python's: so are the arguments of the calls."""
+
+    def share(self, total: int, granule: int = 1) -> Any:
+        units = -(-total // granule)
+        index, count = cast("tuple[int, int]", (self.index, self.count))
+        bounds = (units * i // count * granule for i in (index, index + 1))
+        return tuple(min(bound, total) for bound in bounds)
+
+
 def call_function(kernel: FunctionKernel, inputs: list[int], out: int, scratch: int) -> None:
-    """Calls with addresses in the place of pointers: both can be added to."""
+    """Calls with addresses in the place of pointers: both can be added to.
+
+    What can be split is, in one to three parts, of which the last is computed first.
+    """
     arguments: Any = kernel.arguments
     first = _FUNCTIONS.setdefault(kernel.name, kernel)
-    compiled_function(kernel.name, first)(*arguments(inputs, out, scratch))
+    function = compiled_function(kernel.name, first)
+    whole = arguments(inputs, out, scratch)
+    sizes = whole[len(inputs) + 1 :]
+    parts = 1 + sum(s for s in sizes if type(s) is int) % 3 if kernel.splits else 1
+    if parts == 1:
+        function(*whole)
+        return
+    for index in reversed(range(parts)):
+        part: Any = NumberedPart(cast(Any, index), cast(Any, parts))
+        function(*kernel.share(list(whole), part))
 
 
 def call_composite(kernel: TensorKernel, inputs: list[int], out: int, scratch: int) -> None:

@@ -62,6 +62,7 @@ def check_gemm(
     epilogue: Epilogue,
     seed: int,
     shares: Shares | None = None,
+    parts: int = 1,
 ) -> amx.Counts | None:
     """What was executed."""
     rng = np.random.default_rng(seed)
@@ -71,7 +72,9 @@ def check_gemm(
     spec, dims = shares or AmxGemmSpec(AMX, storage, epilogue), GemmDims.dense(rows, k, n)
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     amx.executed()
-    out = run_kernel(spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place)
+    out = run_kernel(
+        spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place, parts=parts
+    )
     sums = x.astype(np.int64) @ (problem.weights - problem.zero_points[:, None]).T.astype(np.int64)
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
     return amx.executed()
@@ -83,6 +86,7 @@ def check_conv(
     epilogue: Epilogue,
     seed: int,
     other: Shares | AmxGatheredSpec | None = None,
+    parts: int = 1,
 ) -> amx.Counts | None:
     """What was executed."""
     rng = np.random.default_rng(seed)
@@ -94,7 +98,9 @@ def check_conv(
     spec = other or AmxConvSpec(AMX, storage, AmxStrip.of(dims).padded, epilogue)
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     amx.executed()
-    out = run_kernel(spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place)
+    out = run_kernel(
+        spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place, parts=parts
+    )
     sums = convolution_sums(x, problem, dims)
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
     return amx.executed()
@@ -203,7 +209,7 @@ class Shares:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.spec, name)
 
-    def call(self, b: Builder, operands: Operands, dims: Any, scalars: Scalars) -> None:
+    def call(self, b: Builder, operands: Operands, dims: Any, scalars: Scalars, part: None) -> None:
         """The arguments of the call of all, but for ``begin`` and ``end``."""
         self.spec.call(b, operands, dims, scalars)
         (whole,) = [
@@ -218,6 +224,16 @@ class Shares:
 
     def emitted(self, b: Builder) -> Any:
         return b.module.globals[self.spec.name]
+
+
+@needs_amx
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_a_run(parts: int) -> None:
+    epilogue = Epilogue("u8", residual=True)
+    check_gemm("u4", 100, 70, 33, epilogue, 2, parts=parts)
+    dims = ConvDims(2, 9, 9, 20, 9, 9, 33, (3, 3), pad_begin=(1, 1))
+    check_conv("s8", dims, epilogue, 2, parts=parts)
+    check_conv("s8", dims, epilogue, 2, AmxGatheredSpec(AMX, "s8", epilogue), parts=parts)
 
 
 @needs_amx

@@ -58,6 +58,10 @@ def test_shared_object_exports_the_abi_and_needs_nothing(tmp_path: Path) -> None
         "uqf_model_info": "T",
         "uqf_abi_version": "T",
         "uqf_model_run": "T",
+        "uqf_model_run_part": "T",
+        "uqf_model_work": "T",
+        "uqf_model_run_team": "T",
+        "uqf_model_end_team": "T",
     }
 
 
@@ -133,7 +137,7 @@ def test_info_that_the_runtime_refuses_is_not_written(tmp_path: Path) -> None:
 def test_info_is_ascii_and_keeps_its_order() -> None:
     name = 'naïve "model" \0 */ \\ 模型'
     text = encode_info(toy.make_info(name=name))
-    assert text.startswith(b'{"abi":1,"producer":')
+    assert text.startswith(b'{"abi":2,"producer":')
     assert text.isascii()
     assert b"\0" not in text
 
@@ -158,12 +162,16 @@ def test_object_file_is_reproducible(tmp_path: Path) -> None:
 
 
 @needs_nm
-def test_object_file_has_three_global_symbols(tmp_path: Path) -> None:
+def test_object_file_has_the_abi_as_global_symbols(tmp_path: Path) -> None:
     write_object(tmp_path / "net.o", "net")
     assert symbols(tmp_path / "net.o", "-g") == {
         "net_info": "T",
         "net_abi_version": "T",
         "net_run": "T",
+        "net_run_part": "T",
+        "net_work": "T",
+        "net_run_team": "T",
+        "net_end_team": "T",
         "memcpy": "U",
         "memmove": "U",
         "memset": "U",

@@ -35,6 +35,13 @@ sizes = st.integers(0, SIZE)
 contents = st.binary(min_size=SIZE, max_size=SIZE)
 
 
+RUN_DECLARATION = "declare hidden void @uqf_internal_run(ptr, ptr, ptr, ptr, i64, i64, ptr)"
+
+
+def entry_points(weights_bytes: int) -> str:
+    return entry_points_ir(SHARED_OBJECT_SYMBOLS, b"{}", weights_bytes, 1, TARGET.triple)
+
+
 def compile_ir(text: str) -> bytes:
     module = llvm.parse_assembly(text, context=llvm.create_context())
     module.triple = TARGET.triple
@@ -82,7 +89,7 @@ def test_memset(memory: LoadedCode, content: bytes, value: int, size: int) -> No
 @given(st.binary(max_size=300))
 @settings(max_examples=20, deadline=None)
 def test_weights_are_in_the_object_followed_by_zeros(weights: bytes) -> None:
-    code = compile_ir(entry_points_ir(SHARED_OBJECT_SYMBOLS, b"{}", len(weights)))
+    code = compile_ir(entry_points(len(weights)))
     embedded = embed_weights(code, weights)
     assert len(embedded) == len(code)
     assert weights + bytes(64) in embedded
@@ -94,8 +101,9 @@ def test_object_without_a_place_for_weights() -> None:
 
 
 def test_optimizer_does_not_take_the_place_of_the_weights_for_their_values() -> None:
-    entry = entry_points_ir(SHARED_OBJECT_SYMBOLS, b"{}", len(WEIGHTS))
-    text = entry.replace("declare hidden void @uqf_internal_run(ptr, ptr, ptr, ptr)", KERNELS_IR)
+    entry = entry_points(len(WEIGHTS))
+    text = entry.replace(RUN_DECLARATION, KERNELS_IR)
+    assert text != entry
     module = llvm.parse_assembly(text.replace("define void @", "define internal void @"))
     machine = target_machine(isa_for(TARGET))
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))

@@ -14,7 +14,8 @@ from uqfc.codegen.isa import isa_for
 from uqfc.codegen.jit import load, target_machine
 from uqfc.codegen.llvm import binding as llvm
 from uqfc.targets import Target, load_target
-from uqfc_runtime import Model
+from uqfc_runtime import ABI_VERSION, Model
+from uqfc_runtime.binding import Addresses
 
 COUNT = 40
 ARENA_BYTES = 4 * COUNT
@@ -50,7 +51,8 @@ done:
   ret void
 }}
 
-define void @uqf_internal_run(ptr %in, ptr %out, ptr %arena, ptr %weights) nounwind {{
+define void @uqf_internal_run(ptr %in, ptr %out, ptr %arena, ptr %weights,
+                              i64 %part, i64 %parts, ptr %sync) nounwind {{
   %x = load ptr, ptr %in
   %pi = getelementptr ptr, ptr %in, i64 1
   %i = load ptr, ptr %pi
@@ -74,7 +76,7 @@ define void @uqf_internal_run(ptr %in, ptr %out, ptr %arena, ptr %weights) nounw
 def make_info(**changes: Any) -> dict[str, Any]:
     """The model info of the toy; ``changes`` replace top-level fields."""
     info: dict[str, Any] = {
-        "abi": 1,
+        "abi": ABI_VERSION,
         "producer": "uqfc test",
         "name": "toy",
         "target": TARGET.model_dump(include={"name", "triple", "isa", "cpu_features"}),
@@ -88,6 +90,7 @@ def make_info(**changes: Any) -> dict[str, Any]:
         ],
         "arena": {"bytes": ARENA_BYTES, "alignment": 64},
         "weights_bytes": len(WEIGHTS),
+        "threads": 1,
         "quant_strategy": None,
         "layers": [
             {
@@ -114,8 +117,8 @@ def toy_object(target: Target = TARGET) -> bytes:
 def toy_model(**changes: Any) -> Model:
     """The toy, just in time."""
     code = load(toy_object(), ["uqf_internal_run"])
-    address = code.address("uqf_internal_run")
-    return Model.from_function(address, encode_info(make_info(**changes)), WEIGHTS, owner=code)
+    addresses = Addresses(code.address("uqf_internal_run"))
+    return Model.from_functions(addresses, encode_info(make_info(**changes)), WEIGHTS, owner=code)
 
 
 def toy_inputs(seed: int = 0) -> dict[str, np.ndarray]:

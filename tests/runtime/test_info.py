@@ -32,7 +32,7 @@ def test_sound_document() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "expected"),
     [
-        (["abi"], 2, "ABI version 2; this runtime speaks 1"),
+        (["abi"], 1, "ABI version 1; this runtime speaks 2"),
         (["abi"], True, "info.abi must be int, not bool"),
         (["name"], 3, "info.name must be str, not int"),
         (["target", "cpu_features"], [1], "info.target.cpu_features"),

@@ -16,6 +16,7 @@ from tests.codegen.toy import COUNT, FACTOR, TARGET, WEIGHTS, make_info, toy_inp
 from uqfc.codegen.artifact import encode_info, write_shared_object
 from uqfc.codegen.jit import load as load_code
 from uqfc_runtime import ExecutionError, InputError, Model, UnsupportedCpuError, load
+from uqfc_runtime.binding import Addresses
 from uqfc_runtime.info import DTYPES
 
 floats = hnp.arrays(np.float32, (2, COUNT // 2))
@@ -163,8 +164,8 @@ def test_arena_that_cannot_be_allocated(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("uqfc_runtime.model.aligned_bytes", fail)
     code = load_code(toy_object(), ["uqf_internal_run"])
-    address = code.address("uqf_internal_run")
-    model = Model.from_function(address, encode_info(make_info()), WEIGHTS, code)
+    addresses = Addresses(code.address("uqf_internal_run"))
+    model = Model.from_functions(addresses, encode_info(make_info()), WEIGHTS, code)
     with pytest.raises(ExecutionError, match="arena of 160 bytes"):
         model.run(toy_inputs())
 
@@ -172,14 +173,14 @@ def test_arena_that_cannot_be_allocated(monkeypatch: pytest.MonkeyPatch) -> None
 def test_function_for_another_cpu() -> None:
     target = make_info()["target"] | {"cpu_features": ["avx9000"]}
     with pytest.raises(UnsupportedCpuError, match="avx9000"):
-        Model.from_function(0, encode_info(make_info(target=target)))
+        Model.from_functions(Addresses(0), encode_info(make_info(target=target)))
 
 
 def test_weights_are_copied() -> None:
     code = load_code(toy_object(), ["uqf_internal_run"])
     weights = np.frombuffer(WEIGHTS, np.uint8).copy()
-    address = code.address("uqf_internal_run")
-    model = Model.from_function(address, encode_info(make_info()), weights, owner=code)
+    addresses = Addresses(code.address("uqf_internal_run"))
+    model = Model.from_functions(addresses, encode_info(make_info()), weights, owner=code)
     del code
     weights[:] = 0
     gc.collect()

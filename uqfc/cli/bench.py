@@ -28,10 +28,13 @@ def bench(
     model: Annotated[
         Path, typer.Argument(help="A shared object of `uqfc compile`; with --profile MODEL.onnx.")
     ],
-    threads: Annotated[int, typer.Option(min=1, help="Parallel callers.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of one call. Default: as it was compiled.")
+    ] = None,
+    callers: Annotated[int, typer.Option(min=1, help="Parallel callers.")] = 1,
     against: Annotated[
         Path | None,
-        typer.Option(help="ONNX model that ONNX Runtime runs in turn, on one thread."),
+        typer.Option(help="ONNX model that ONNX Runtime runs in turn, on as many threads."),
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Calls that count, for each caller.")] = 200,
     warmup: Annotated[int, typer.Option(min=0, help="Calls before, that do not.")] = 20,
@@ -51,13 +54,15 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure a binary's latency on generated inputs, or where a model's time goes."""
-    if against is not None and threads != 1:
-        raise UqfcError("--against compares on one thread: give it without --threads")
+    if against is not None and callers != 1:
+        raise UqfcError("--against compares one caller: give it without --callers")
     if not by_layer:
-        measure_binary(model, threads, against, runs, warmup, as_json)
+        measure_binary(model, threads, callers, against, runs, warmup, as_json)
         return
-    if against is not None or threads != 1:
-        raise UqfcError("--profile is of one thread of uqfc: give it without --against, --threads")
+    if against is not None or callers != 1 or threads not in (None, 1):
+        raise UqfcError(
+            "--profile is of one thread of uqfc: give it without --against, --callers, --threads"
+        )
     profile_model(
         model,
         target=target,
@@ -71,30 +76,38 @@ def bench(
 
 
 def measure_binary(
-    path: Path, threads: int, against: Path | None, runs: int, warmup: int, as_json: bool
+    path: Path,
+    threads: int | None,
+    callers: int,
+    against: Path | None,
+    runs: int,
+    warmup: int,
+    as_json: bool,
 ) -> None:
     """Print the latency of an artifact, of parallel callers or taking turns with a peer."""
-    model = uqfc_runtime.load(path)
+    model = uqfc_runtime.load(path, threads=threads)
     inputs = verification_inputs(model.info, _SEED)
-    if threads > 1:
-        latency, rate = measure_parallel(partial(model.run, inputs), threads, runs, warmup)
-        _report({model.info.name: latency}, as_json, threads=threads, calls_per_second=rate)
+    figures = {"threads": model.threads}
+    if callers > 1:
+        latency, rate = measure_parallel(partial(model.run, inputs), callers, runs, warmup)
+        figures |= {"callers": callers, "calls_per_second": rate}
+        _report({model.info.name: latency}, as_json, **figures)
         return
     outputs = {t.name: np.empty(t.shape, t.dtype) for t in model.info.outputs}
     candidates: dict[str, Callable[[], object]] = {
         model.info.name: partial(model.run, inputs, outputs)
     }
     if against is None:
-        _report(measure(candidates, runs, warmup), as_json)
+        _report(measure(candidates, runs, warmup), as_json, **figures)
         return
-    candidates[_PEER] = peer_call(against, inputs)
+    candidates[_PEER] = peer_call(against, inputs, model.threads)
     latencies = measure(candidates, runs, warmup)
     ratio = latencies[_PEER].median / latencies[model.info.name].median
-    _report(latencies, as_json, ratio_of_medians=ratio)
+    _report(latencies, as_json, **figures, ratio_of_medians=ratio)
 
 
-def peer_call(path: Path, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
-    """One run of an ONNX model by ONNX Runtime on one thread, on these inputs.
+def peer_call(path: Path, inputs: Mapping[str, NDArray[Any]], threads: int) -> Callable[[], object]:
+    """One run of an ONNX model by ONNX Runtime on these inputs.
 
     Raises UqfcError where ONNX Runtime is missing, ModelError where it refuses the model.
     """
@@ -104,7 +117,7 @@ def peer_call(path: Path, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], ob
         raise UqfcError("--against needs ONNX Runtime: pip install onnxruntime") from error
     ort: Any = onnxruntime
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         session.run(None, dict(inputs))

@@ -16,6 +16,7 @@ from uqfc.compiler import compile as compile_model
 from uqfc.errors import UqfcError
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc_runtime import LayerInfo
+from uqfc_runtime.info import MAX_THREADS
 
 _SUFFIXES = (".so", ".o")
 
@@ -46,6 +47,9 @@ def compile_command(
         list[str] | None,
         typer.Option(help="Bytes for a float32 input: NAME=uint8, or NAME=uint8:SCALE:ZERO_POINT."),
     ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, max=MAX_THREADS, help="Most threads that one run may use.")
+    ] = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where a layer does not get what was requested.")
     ] = False,
@@ -73,6 +77,7 @@ def compile_command(
             calibration_method=calibration_method,
             shapes=shapes,
             input_types=dict(parse_input_type(text) for text in input_type or ()),
+            threads=threads,
             strict=strict,
             autotune=autotune,
             pass_pipeline=pass_pipeline,

@@ -55,7 +55,7 @@ def write_shared_object(
     Raises ToolchainError without a working linker, UqfcError where ``path`` cannot be written.
     """
     info_json = encode_info(info)
-    ir = entry_points_ir(SHARED_OBJECT_SYMBOLS, info_json, len(weights)) + MEMORY_FUNCTIONS_IR
+    ir = _entry_points(SHARED_OBJECT_SYMBOLS, info_json, weights, target) + MEMORY_FUNCTIONS_IR
     entry = embed_weights(_emit([ir], target), weights)
     body = link_shared_object([entry, *objects], SHARED_OBJECT_SYMBOLS, target.architecture)
     _write_atomically({Path(path): [body, make_trailer(body, info_json)]})
@@ -80,12 +80,19 @@ def write_object_file(
         raise UqfcError(f"{path}: an object file's name must end in '.o'")
     symbols = prefixed_symbols(check_prefix(prefix))
     info_json = encode_info(info)
-    ir = entry_points_ir(symbols, info_json, len(weights))
+    ir = _entry_points(symbols, info_json, weights, target)
     code = embed_weights(_emit([ir, *modules], target, keep=symbols), weights)
     header = Path(path).with_suffix(".h")
     text = header_text(parse_info(info_json), prefix)
     _write_atomically({Path(path): [code], header: [text.encode("ascii")]})
     return header
+
+
+def _entry_points(
+    symbols: Symbols, info_json: bytes, weights: bytes | memoryview, target: Target
+) -> str:
+    threads = parse_info(info_json).threads
+    return entry_points_ir(symbols, info_json, len(weights), threads, target.triple)
 
 
 def _emit(modules: Iterable[str], target: Target, keep: Symbols | None = None) -> bytes:

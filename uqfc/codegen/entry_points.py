@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+from uqfc.codegen.team import team_ir
 from uqfc_runtime.info import ABI_VERSION
 
-INTERNAL_RUN = "uqf_internal_run"
-"""``void (inputs, outputs, arena, weights)``: what the kernels' module defines."""
-
-ARENA_ALIGNMENT = 64
+ALIGNMENT = 64
+"""Of the arena, of a team and of a barrier."""
 WEIGHTS_SLACK = 64
 """Readable bytes after the weights: kernels load whole vectors."""
 
@@ -23,23 +22,29 @@ _MARKER = hashlib.sha256(b"the weights of a uqfc model").digest()
 
 
 class Symbols(NamedTuple):
-    """Names of the three exported functions."""
+    """Names of the exported functions."""
 
     info: str
     abi_version: str
     run: str
-
-
-SHARED_OBJECT_SYMBOLS = Symbols("uqf_model_info", "uqf_abi_version", "uqf_model_run")
+    run_part: str
+    work: str
+    run_team: str
+    end_team: str
 
 
 def prefixed_symbols(prefix: str) -> Symbols:
-    """The names in an object file: ``prefix`` followed by ``_info``, ``_abi_version``, ``_run``."""
-    return Symbols(f"{prefix}_info", f"{prefix}_abi_version", f"{prefix}_run")
+    """The names in an object file: ``prefix`` followed by ``_info``, ``_run``, …"""
+    return Symbols(*(f"{prefix}_{name}" for name in Symbols._fields))
 
 
-def entry_points_ir(symbols: Symbols, info_json: bytes, weights_bytes: int) -> str:
-    """LLVM IR that defines ``symbols`` and declares ``uqf_internal_run``.
+SHARED_OBJECT_SYMBOLS = prefixed_symbols("uqf_model")._replace(abi_version="uqf_abi_version")
+
+
+def entry_points_ir(
+    symbols: Symbols, info_json: bytes, weights_bytes: int, threads: int, triple: str
+) -> str:
+    """LLVM IR that defines ``symbols``, for at most ``threads`` parts; declares the model's run.
 
     ``info_json`` is stored verbatim, with a NUL after it; ``weights_bytes`` are reserved, 64-byte
     aligned, for ``embed_weights``.
@@ -52,8 +57,6 @@ def entry_points_ir(symbols: Symbols, info_json: bytes, weights_bytes: int) -> s
 @uqf_weights = internal externally_initialized constant <{{ [{len(_MARKER)} x i8], [{rest} x i8] }}>
   <{{ [{len(_MARKER)} x i8] c"{marker}", [{rest} x i8] zeroinitializer }}>, align 64
 
-declare hidden void @{INTERNAL_RUN}(ptr, ptr, ptr, ptr)
-
 define ptr @{symbols.info}() nounwind {{
   ret ptr @uqf_info_json
 }}
@@ -63,17 +66,73 @@ define i32 @{symbols.abi_version}() nounwind {{
 }}
 
 define i32 @{symbols.run}(ptr %inputs, ptr %outputs, ptr %arena) nounwind {{
-  %address = ptrtoint ptr %arena to i64
-  %misalignment = and i64 %address, {ARENA_ALIGNMENT - 1}
-  %aligned = icmp eq i64 %misalignment, 0
-  br i1 %aligned, label %run, label %refuse
+  %status = call i32 @{symbols.run_part}(ptr %inputs, ptr %outputs, ptr %arena,
+                                         ptr null, i32 0, i32 1)
+  ret i32 %status
+}}
+
+define i32 @{symbols.run_part}(ptr %inputs, ptr %outputs, ptr %arena,
+                               ptr %sync, i32 %part, i32 %parts) nounwind {{
+  %status = call i32 @uqf_refusal(ptr %arena, ptr %sync, i32 %part, i32 %parts)
+  %accepted = icmp eq i32 %status, 0
+  br i1 %accepted, label %run, label %refuse
 run:
-  call void @{INTERNAL_RUN}(ptr %inputs, ptr %outputs, ptr %arena, ptr @uqf_weights)
+  %number = zext i32 %part to i64
+  %count = zext i32 %parts to i64
+  call void @uqf_internal_run(ptr %inputs, ptr %outputs, ptr %arena, ptr @uqf_weights,
+                              i64 %number, i64 %count, ptr %sync)
   ret i32 0
 refuse:
-  ret i32 -1
+  ret i32 %status
 }}
-"""
+
+define i32 @{symbols.work}(ptr %team, i32 %part, i32 %parts) nounwind {{
+  %status = call i32 @uqf_refusal(ptr null, ptr %team, i32 %part, i32 %parts)
+  %accepted = icmp eq i32 %status, 0
+  br i1 %accepted, label %work, label %refuse
+work:
+  %number = zext i32 %part to i64
+  %count = zext i32 %parts to i64
+  call void @uqf_internal_work(ptr %team, i64 %number, i64 %count, ptr @uqf_weights)
+  ret i32 0
+refuse:
+  ret i32 %status
+}}
+
+define i32 @{symbols.run_team}(ptr %inputs, ptr %outputs, ptr %arena,
+                               ptr %team, i32 %parts) nounwind {{
+  %status = call i32 @uqf_refusal(ptr %arena, ptr %team, i32 0, i32 %parts)
+  %accepted = icmp eq i32 %status, 0
+  br i1 %accepted, label %run, label %refuse
+run:
+  %count = zext i32 %parts to i64
+  call void @uqf_internal_run_team(ptr %inputs, ptr %outputs, ptr %arena, ptr @uqf_weights,
+                                   ptr %team, i64 %count)
+  ret i32 0
+refuse:
+  ret i32 %status
+}}
+
+define i32 @{symbols.end_team}(ptr %team) nounwind {{
+  %status = call i32 @uqf_internal_end_team(ptr %team)
+  ret i32 %status
+}}
+
+define internal i32 @uqf_refusal(ptr %arena, ptr %shared, i32 %part, i32 %parts) nounwind {{
+  %first = ptrtoint ptr %arena to i64
+  %second = ptrtoint ptr %shared to i64
+  %both = or i64 %first, %second
+  %misalignment = and i64 %both, {ALIGNMENT - 1}
+  %aligned = icmp eq i64 %misalignment, 0
+  %some = icmp ult i32 %part, %parts
+  %few = icmp ule i32 %parts, {threads}
+  %possible = and i1 %some, %few
+  %why = select i1 %aligned, i32 -2, i32 -1
+  %accepted = and i1 %aligned, %possible
+  %status = select i1 %accepted, i32 0, i32 %why
+  ret i32 %status
+}}
+{team_ir(triple)}"""
 
 
 def embed_weights(code: bytes, weights: bytes | memoryview) -> bytearray:

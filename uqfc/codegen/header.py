@@ -7,7 +7,7 @@ import re
 
 from uqfc.codegen.entry_points import prefixed_symbols
 from uqfc.errors import UqfcError
-from uqfc_runtime.info import ModelInfo, TensorInfo
+from uqfc_runtime.info import ABI_VERSION, TEAM_BYTES, ModelInfo, TensorInfo
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -54,19 +54,37 @@ extern "C" {{
 #define {macro}_OUTPUTS {len(info.outputs)}
 {sizes}
 
-/* Scratch memory that the caller provides, one for each concurrent call. */
+/* Scratch memory that the caller provides, one for each concurrent run. */
 #define {macro}_ARENA_BYTES {info.arena_bytes}
 #define {macro}_ARENA_ALIGNMENT {info.arena_alignment}
+
+/* Most threads of one run; what they share: bytes, aligned to 64, zero before the first call. */
+#define {macro}_THREADS {info.threads}
+#define {macro}_SYNC_BYTES 64
+#define {macro}_TEAM_BYTES {TEAM_BYTES}
 
 /* The model info: JSON, NUL-terminated. */
 const char *{symbols.info}(void);
 
-/* The version of the ABI: 1. */
+/* The version of the ABI: {ABI_VERSION}. */
 uint32_t {symbols.abi_version}(void);
 
 /* Runs the model once. Inputs and outputs are dense, row-major, aligned to their elements, and do
  * not overlap. Re-entrant. Returns 0, or -1 if the arena is not aligned. */
 int32_t {symbols.run}(const void *const *inputs, void *const *outputs, void *arena);
+
+/* One run by `parts` threads of the caller's, each with its own `part` of 0 to parts - 1, at the
+ * same time and with the same arguments otherwise. Returns when the run is complete: 0, or -1 if
+ * arena or sync are not aligned, -2 if there is no such part. */
+int32_t {symbols.run_part}(const void *const *inputs, void *const *outputs, void *arena,
+    void *sync, int32_t part, int32_t parts);
+
+/* A team: threads of the caller's call work, with a `part` from 1 on, and wait there for runs;
+ * run_team is a run with them, as part 0; end_team makes them return. See uqf.h. */
+int32_t {symbols.work}(void *team, int32_t part, int32_t parts);
+int32_t {symbols.run_team}(const void *const *inputs, void *const *outputs, void *arena,
+    void *team, int32_t parts);
+int32_t {symbols.end_team}(void *team);
 
 #ifdef __cplusplus
 }}

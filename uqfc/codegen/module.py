@@ -1,7 +1,8 @@
 """A planned module → one LLVM module with all its kernels, and the blob of its constants.
 
-The function ``uqf_internal_run(inputs, outputs, arena, weights)`` calls the kernels in order. All
-addresses are constants from the start of the arena or of the blob.
+The function ``uqf_internal_run(inputs, outputs, arena, weights, part, parts, sync)`` calls the
+kernels in order, or a part's share of each (see ``parts``). All addresses are constants from the
+start of the arena or of the blob.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from xdsl.ir import BlockArgument, SSAValue
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.lowering import choose
+from uqfc.codegen.parts import Parts
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import ConstantOp
 from uqfc.dialects.qkernel import ALIGNMENT, ArenaOp, LaunchOp, ViewOp
@@ -77,14 +79,17 @@ class Emitter:
         isa: Isa,
         llvm: Any | None = None,
         name: str = RUN,
+        threads: int = 1,
     ) -> None:
         self.block = function.body.block
         self.input_count = input_count
         self.isa = isa
         self.llvm = new_module(isa, "uqfc") if llvm is None else llvm
         self.blob = Blob()
-        pointers = dict.fromkeys(("inputs", "outputs", "arena", "weights"), "ptr")
-        self.b = Builder.function(self.llvm, isa, name, internal=False, **pointers)
+        parameters = dict.fromkeys(("inputs", "outputs", "arena", "weights"), "ptr")
+        parameters |= {"part": "i64", "parts": "i64", "sync": "ptr"}
+        self.b = Builder.function(self.llvm, isa, name, internal=False, **parameters)
+        self.parts = Parts(self.b, threads)
         self.arguments = [self.load_argument(a) for a in self.block.args]
         if isa.tiles:
             amx.configure(self.b)
@@ -105,6 +110,7 @@ class Emitter:
                 self.launch(op)
         if self.isa.tiles:
             amx.release(self.b)
+        self.parts.finish()
         self.b.ret()
         return Compiled(self.llvm, self.blob.bytes(), arena_bytes)
 
@@ -121,10 +127,13 @@ class Emitter:
             layout = choice.layouts.get(index)
             array = owner.array if layout is None else layout(owner.array)
             inputs.append(self.b.pointer("weights") + self.blob.add(array))
-        scratch = None
-        if op.scratch is not None:
-            scratch = self.b.pointer("arena") + op.scratch.value.data
-        choice.emit_call(self.b, inputs, self.memory(op.into[0]), scratch)
+        out = self.memory(op.into[0])
+        with self.parts.launch(op.split is not None) as part:
+            scratch = None
+            if op.scratch is not None:
+                scratch = self.b.pointer("arena") + op.scratch.value.data
+                scratch = self.parts.own_scratch(scratch, choice.scratch_bytes, part)
+            choice.emit_call(self.b, inputs, out, scratch, part)
 
     def memory(self, value: SSAValue) -> Pointer:
         if isinstance(value, BlockArgument):
@@ -135,6 +144,9 @@ class Emitter:
         return self.b.pointer("arena") + view.offset.value.data
 
 
-def emit_module(module: ModuleOp, input_count: int, isa: Isa) -> Compiled:
-    """LLVM code of ``@main`` after ``plan-memory``; its first ``input_count`` arguments: inputs."""
-    return Emitter(main_of(module), input_count, isa).run()
+def emit_module(module: ModuleOp, input_count: int, isa: Isa, threads: int = 1) -> Compiled:
+    """LLVM code of ``@main`` after ``plan-memory``; its first ``input_count`` arguments: inputs.
+
+    A run may have ``threads`` parts, for which the memory was planned.
+    """
+    return Emitter(main_of(module), input_count, isa, threads=threads).run()

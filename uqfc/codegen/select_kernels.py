@@ -3,7 +3,7 @@
 Where several kernels can compute a launch, the fastest: measured on this machine if there is such
 a measurement, or else by the cost model.
 
-Law: exact. Only the properties ``kernel``, ``scratch_bytes`` and ``chosen_by`` are set.
+Law: exact. Only the properties ``kernel``, ``scratch_bytes``, ``split`` and ``chosen_by`` are set.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.dialects.builtin import ModuleOp, StringAttr, UnitAttr
 from xdsl.passes import ModulePass
 
 from uqfc.codegen.isa import Isa, isa_for
 from uqfc.codegen.lowering import Choice, alternatives
+from uqfc.codegen.parts import is_worth_splitting, scratch_of_parts
+from uqfc.codegen.work import work_of
 from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.tensors import integer
 from uqfc.errors import UnsupportedError, UnsupportedNode
@@ -34,10 +36,14 @@ def problem_of(choices: Sequence[Choice]) -> Problem:
     return choices[0].problem, *(choice.name for choice in choices)
 
 
-def select(launch: LaunchOp, choice: Choice, chosen_by: str | None) -> None:
+def select(launch: LaunchOp, choice: Choice, chosen_by: str | None, threads: int = 1) -> None:
     """Decide for a kernel."""
     launch.properties["kernel"] = StringAttr(choice.name)
-    launch.properties["scratch_bytes"] = integer(choice.scratch_bytes)
+    scratch = choice.scratch_bytes
+    if threads > 1 and choice.splits and is_worth_splitting(work_of(launch)):
+        launch.properties["split"] = UnitAttr()
+        scratch = scratch_of_parts(scratch, threads)
+    launch.properties["scratch_bytes"] = integer(scratch)
     if chosen_by is not None:
         launch.properties["chosen_by"] = StringAttr(chosen_by)
 
@@ -46,12 +52,13 @@ def select(launch: LaunchOp, choice: Choice, chosen_by: str | None) -> None:
 class SelectKernelsPass(ModulePass):
     """``target``: a name or the path of a table. UnsupportedError lists what has no kernel.
 
-    ``tune`` measures; without it the cost model chooses.
+    ``tune`` measures; without it the cost model chooses. ``threads``: most threads of a run.
     """
 
     name = "select-kernels"
     target: str = "host"
     tune: Tuner | None = None
+    threads: int = 1
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         isa = isa_for(load_target(self.target))
@@ -61,11 +68,12 @@ class SelectKernelsPass(ModulePass):
         for launch, available in zip(launches, choices, strict=True):
             measured = fastest.get(problem_of(available))
             if len(available) == 1:
-                select(launch, available[0], None)
+                choice, chosen_by = available[0], None
             elif measured is None:
-                select(launch, min(available, key=lambda c: c.estimate), "model")
+                choice, chosen_by = min(available, key=lambda c: c.estimate), "model"
             else:
-                select(launch, next(c for c in available if c.name == measured), "measured")
+                choice, chosen_by = next(c for c in available if c.name == measured), "measured"
+            select(launch, choice, chosen_by, self.threads)
 
     def _alternatives(self, launches: Sequence[LaunchOp], isa: Isa) -> list[Sequence[Choice]]:
         """The kernels for each launch."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, TypeAlias, cast
 
-from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, TensorType, i32
+from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, TensorType, UnitAttr, i32
 from xdsl.ir import Attribute, Block, Data, Dialect, Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -176,6 +176,8 @@ class LaunchOp(IRDLOperation):
     kernel = opt_prop_def(StringAttr)
     scratch_bytes = opt_prop_def(IntegerAttr)
     """Size of the scratch buffer that the kernel needs."""
+    split = opt_prop_def(UnitAttr)
+    """All parts of a run share the work, each with its own scratch memory; else one does it."""
     scratch = opt_prop_def(IntegerAttr)
     """Byte offset of the scratch buffer in the arena."""
     chosen_by = opt_prop_def(StringAttr)
@@ -226,7 +228,7 @@ class LaunchOp(IRDLOperation):
 
     def copy_selection(self, other: LaunchOp) -> None:
         """Take over what was decided for another launch: its kernel and scratch memory."""
-        for key in ("kernel", "scratch_bytes", "scratch", "chosen_by"):
+        for key in ("kernel", "scratch_bytes", "split", "scratch", "chosen_by"):
             if key in other.properties:
                 self.properties[key] = other.properties[key]
 

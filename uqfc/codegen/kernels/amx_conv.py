@@ -17,6 +17,7 @@ from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import PARAMETERS, emit_padding
 from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
@@ -80,7 +81,18 @@ class AmxConvSpec:
     def _offsets_bytes(self, dims: ConvDims) -> int:
         return round_up(dims.segments * 8, CHUNK)
 
-    def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
+    def splits(self, dims: ConvDims) -> bool:
+        """Whether ``call`` can compute a part."""
+        return dims.batch * dims.out_height > 1
+
+    def call(
+        self,
+        b: Builder,
+        operands: Operands,
+        dims: ConvDims,
+        scalars: Scalars,
+        part: Part | None = None,
+    ) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
         strip = AmxStrip.of(dims)
         if dims.is_product or dims.groups != 1 or strip.padded != self.padded:
@@ -90,7 +102,9 @@ class AmxConvSpec:
         offsets = operands.scratch
         padded_rows = offsets + self._offsets_bytes(dims)
         inner = replace(operands, scratch=padded_rows + strip.bytes)
-        arguments: list[Pointer | int] = [operands.x, 0, dims.batch * dims.out_height]
+        lines = dims.batch * dims.out_height
+        begin, end = (0, lines) if part is None else part.share(lines)
+        arguments: list[Pointer | Value | int] = [operands.x, begin, end]
         arguments += [offsets, padded_rows, *_geometry(dims, strip)]
         arguments += [dims.height, strip.image_line, strip.left, strip.copied]
         arguments += [strip.filled, strip.filled, scalars.pad_value]

@@ -17,6 +17,7 @@ from uqfc.codegen.kernels.gather import PARAMETERS, emit_gather, gather_argument
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
@@ -65,14 +66,26 @@ class AmxGatheredSpec:
         """A tile may begin with the last row."""
         return (self.strip_rows(dims) + amx.TILE_ROWS) * _row_bytes(dims)
 
-    def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
+    def splits(self, dims: ConvDims) -> bool:
+        """Whether ``call`` can compute a part."""
+        return dims.pixels > BLOCK_ROWS
+
+    def call(
+        self,
+        b: Builder,
+        operands: Operands,
+        dims: ConvDims,
+        scalars: Scalars,
+        part: Part | None = None,
+    ) -> None:
         """Emits a call; see ``kernels``. ValueError for groups or if a pointer is missing."""
         if dims.groups != 1:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
         if operands.scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
         inner = replace(operands, scratch=operands.scratch + self._strip_bytes(dims))
-        arguments: list[Pointer | int] = [operands.x, 0, dims.pixels, self.strip_rows(dims)]
+        pixels = (0, dims.pixels) if part is None else part.share(dims.pixels, BLOCK_ROWS)
+        arguments: list[Pointer | Value | int] = [operands.x, *pixels, self.strip_rows(dims)]
         arguments += [operands.scratch, _row_bytes(dims)]
         arguments += gather_arguments(dims, scalars.pad_value)
         channels = dims.out_channels

@@ -15,6 +15,7 @@ from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import GemmDims, Operands
 from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
@@ -100,11 +101,24 @@ class AmxGemmSpec:
             b.call_with(product, changed)
         return b.ret()
 
-    def call(self, b: Builder, operands: Operands, dims: GemmDims, scalars: Scalars) -> None:
+    def splits(self, dims: GemmDims) -> bool:
+        """Whether ``call`` can compute a part."""
+        return dims.rows > BLOCK_ROWS
+
+    def call(
+        self,
+        b: Builder,
+        operands: Operands,
+        dims: GemmDims,
+        scalars: Scalars,
+        part: Part | None = None,
+    ) -> None:
         """Emits a call; see ``kernels``. ValueError for few rows or if a pointer is missing."""
         if dims.rows < amx.TILE_ROWS:
             raise ValueError(f"{self.name} needs {amx.TILE_ROWS} rows, got {dims.rows}")
         function = self.emit(b.module, b.isa)
-        arguments: list[Pointer | int] = [operands.x, dims.lda, 0, dims.rows, self.strip_rows(dims)]
+        rows = (0, dims.rows) if part is None else part.share(dims.rows, BLOCK_ROWS)
+        arguments: list[Pointer | Value | int] = [operands.x, dims.lda, *rows]
+        arguments.append(self.strip_rows(dims))
         arguments += self.product.arguments(operands, self.layout(dims), dims.ldc, dims.ldr)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))

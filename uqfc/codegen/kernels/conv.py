@@ -22,6 +22,7 @@ from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
 from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETERS
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
@@ -108,7 +109,14 @@ class ConvSpec:
     def _strip(self, dims: ConvDims) -> _Strip:
         return _Strip.of(dims, FEW_LINES if self.source else dims.out_height)
 
-    def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
+    def call(
+        self,
+        b: Builder,
+        operands: Operands,
+        dims: ConvDims,
+        scalars: Scalars,
+        part: Part | None = None,
+    ) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
         best = conv_spec(self.isa, dims, self.storage, self.epilogue, self.tile_rows, self.source)
         if best != self:
@@ -119,12 +127,18 @@ class ConvSpec:
         strip = offsets + self._offsets_bytes(dims)
         inner = replace(operands, scratch=strip + self._strip_bytes(dims))
         layout = self.layout(dims)
-        arguments: list[Pointer | float] = [operands.x, 0, dims.batch * dims.out_height]
+        lines = dims.batch * dims.out_height
+        begin, end = (0, lines) if part is None else part.share(lines)
+        arguments: list[Pointer | Value | float] = [operands.x, begin, end]
         arguments += [offsets, strip, *self._geometry(dims, layout)]
         arguments += self._padding(dims, scalars.pad_value)
         arguments += self.product.arguments(inner, layout, dims.out_channels, dims.out_channels)
         function = self.emit(b.module, b.isa)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
+
+    def splits(self, dims: ConvDims) -> bool:
+        """Whether ``call`` can compute a part."""
+        return dims.batch * dims.out_height > 1
 
     def _geometry(self, dims: ConvDims, layout: PanelLayout) -> list[int]:
         """The values of ``GEOMETRY``."""

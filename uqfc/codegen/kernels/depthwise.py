@@ -20,7 +20,8 @@ from uqfc.codegen.kernels.depthwise_geometry import Geometry, blocks_of
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
-from uqfc.codegen.vector import LANES, Pointer
+from uqfc.codegen.parts import Part
+from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import I32, LINE, U8, DepthwiseLayout, Scalar, Storage, round_up
 
 MOST_TAPS = 81
@@ -87,17 +88,30 @@ class DepthwiseSpec:
         row = dims.width * min(LINE, dims.in_channels)
         return max(1, STRIP_BYTES // (row * self.geometry.rows * dims.stride[0]))
 
-    def call(self, b: Builder, operands: Operands, dims: ConvDims, scalars: Scalars) -> None:
+    def splits(self, dims: ConvDims) -> bool:
+        """Whether ``call`` can compute a part."""
+        return self.steps(dims) > 1
+
+    def call(
+        self,
+        b: Builder,
+        operands: Operands,
+        dims: ConvDims,
+        scalars: Scalars,
+        part: Part | None = None,
+    ) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
         if depthwise_spec(self.isa, dims, self.storage, self.epilogue) != self:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
         padding = operands.scratch if _pads_rows(dims) else operands.x
         if padding is None or (self.epilogue.residual and operands.residual is None):
             raise ValueError(f"{self.name} needs scratch memory, and a residual if it adds one")
-        arguments: list[Pointer | int] = [operands.x, operands.weights, operands.addend]
+        steps = self.steps(dims)
+        begin, end = (0, steps) if part is None else part.share(steps)
+        arguments: list[Pointer | Value | int] = [operands.x, operands.weights, operands.addend]
         arguments += [operands.multiplier, operands.out, padding]
         arguments += [operands.residual] if operands.residual and self.epilogue.residual else []
-        arguments += [0, self.steps(dims), self._strip(dims), self._image_steps(dims)]
+        arguments += [begin, end, self._strip(dims), self._image_steps(dims)]
         arguments += [dims.height, dims.width, dims.in_channels, *dims.pad_begin]
         arguments += [dims.out_height, dims.out_width, self.scratch_bytes(dims)]
         values = self.epilogue.scalar_values(scalars)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
@@ -37,9 +37,14 @@ from uqfc.codegen.kernels.tensor import (
     undefined,
     whole_vectors,
 )
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import LANES, Pointer, Value
 
 MAX_INTERLEAVED = 4
+GRANULE = 4 * LANES
+"""Parts of a loop over vectors start at multiples of so many elements."""
+LEAST_GRANULES = 16
+"""A loop of fewer iterations does not split evenly."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,31 @@ class ElementwiseKernel(FunctionKernel):
             for step in strides
         ]
         return [*inputs, out, *walk.sizes, *steps, *self.scalars]
+
+    @property
+    def splits(self) -> bool:
+        return True
+
+    @cached_property
+    def _split_axis(self) -> tuple[int, int]:
+        """The loop that parts share, and its granule: the outermost of some length."""
+        vectors = len(self.walk.sizes) - (2 if self.interleaved else 1)
+        granules = [GRANULE if d == vectors else 1 for d in range(vectors + 1)]
+        counts = [s // g for s, g in zip(self.walk.sizes, granules, strict=False)]
+        long = (d for d, count in enumerate(counts) if count >= LEAST_GRANULES)
+        axis = next(long, counts.index(max(counts)))
+        return axis, granules[axis]
+
+    def share(self, arguments: list[Argument], part: Part) -> list[Argument]:
+        axis, granule = self._split_axis
+        begin, end = part.share(self.walk.sizes[axis], granule)
+        pointers, rank = len(self.inputs) + 1, len(self.walk.sizes)
+        shared = list(arguments)
+        for i in range(pointers):
+            stride = arguments[pointers + rank * (1 + i) + axis]
+            shared[i] = cast(Pointer, arguments[i]) + begin * cast(int, stride)
+        shared[pointers + axis] = end - begin
+        return shared
 
 
 class _Emitter:

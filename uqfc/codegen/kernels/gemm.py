@@ -17,6 +17,7 @@ from uqfc.codegen.kernels.operands import GemmDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, emit_padding
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
 from uqfc.codegen.kernels.tile import tile_sizes
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
@@ -31,6 +32,8 @@ MANY_CHANNELS = 128
 """Fewer channels do not read rows often enough for copying them to pay."""
 LEAST_ROWS = 48
 """Fewer rows would load the weights too often."""
+MANY_TILES = 16
+"""Tiles of rows that parts share evenly enough."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,23 @@ class GemmSpec:
                 changed["residual"] = b.pointer("residual") + row * b.value("ldr")
             b.call_with(product, changed)
 
-    def call(self, b: Builder, operands: Operands, dims: GemmDims, scalars: Scalars) -> None:
+    def call(
+        self,
+        b: Builder,
+        operands: Operands,
+        dims: GemmDims,
+        scalars: Scalars,
+        part: Part | None = None,
+    ) -> None:
         """Emits a call; see ``kernels``. ValueError if a pointer is missing."""
         function = self.emit(b.module, b.isa)
-        arguments: list[Pointer | int] = [operands.x, dims.lda, 0, dims.rows]
+        rows, channels = (0, dims.rows), None
+        if part is not None and self._shares_rows(dims):
+            rows = part.share(dims.rows, self.tile_rows)
+        elif part is not None:
+            channels = part.share(dims.n, self.isa.panel)
+        layout = self.layout(dims)
+        arguments: list[Pointer | Value | int] = [operands.x, dims.lda, *rows]
         arguments += [self.strip_rows(dims), self.most_strips(dims)]
         inner = operands
         if self._copies(dims):
@@ -151,8 +167,21 @@ class GemmSpec:
             inner = replace(operands, scratch=operands.scratch + self._copied_bytes(dims))
         else:
             arguments += [operands.x, 0]
-        arguments += self.product.arguments(inner, self.layout(dims), dims.ldc, dims.ldr)
+        arguments += self.product.arguments(inner, layout, dims.ldc, dims.ldr, channels)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
+
+    def splits(self, dims: GemmDims) -> bool:
+        """Whether ``call`` can compute a part."""
+        return max(self._tiles(dims)) > 1
+
+    def _tiles(self, dims: GemmDims) -> tuple[int, int]:
+        """Tiles of rows, panels of channels."""
+        return -(-dims.rows // self.tile_rows), -(-dims.n // self.isa.panel)
+
+    def _shares_rows(self, dims: GemmDims) -> bool:
+        """Parts get rows; where these are few, channels."""
+        rows, panels = self._tiles(dims)
+        return rows >= min(panels, MANY_TILES)
 
 
 def tile_heights(isa: Isa, rows: int) -> list[int]:

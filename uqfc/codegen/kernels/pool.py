@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
@@ -22,6 +22,7 @@ from uqfc.codegen.kernels.tensor import (
     smaller,
 )
 from uqfc.codegen.kernels.window import PARAMETERS, WindowDims, taps_inside
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import LANES, Pointer, Value
 
 MAX_LANES = {1: 64, 4: 16, 8: 8}
@@ -115,6 +116,21 @@ class PoolKernel(FunctionKernel):
         self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
     ) -> list[Argument]:
         return [inputs[0], out, *self.dims.arguments]
+
+    @property
+    def splits(self) -> bool:
+        return self.dims.batch == 1 < self.dims.out_height
+
+    def share(self, arguments: list[Argument], part: Part) -> list[Argument]:
+        """Some rows of the result: the image starts at another place of the padded one."""
+        begin, end = part.share(self.dims.out_height)
+        shared = list(arguments)
+        height, pad = (2 + PARAMETERS.index(name) for name in ("out_height", "pad_y"))
+        row_bytes = self.dims.out_width * self.dims.channels * self.out_bytes
+        shared[1] = cast(Pointer, arguments[1]) + begin * row_bytes
+        shared[height] = end - begin
+        shared[pad] = -(begin * self.dims.stride[0]) + self.dims.pad_begin[0]
+        return shared
 
 
 def _extent(first: Value, stop: Value) -> Value:

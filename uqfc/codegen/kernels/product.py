@@ -60,15 +60,17 @@ class Product:
         """Names and kinds of the function's parameters, in the order of ``arguments``.
 
         ``inside``: those of the rows, too, which are as in ``Tile``; ``last_pixels`` are those of
-        the last line. ``chunk`` lines at a time (1 if the last line is another), ``block``
-        channels; ``panel_steps`` are the words of K of a packed channel.
+        the last line. ``chunk`` lines at a time (1 if the last line is another), ``block`` of
+        the channels ``first … stop - 1``, which are whole panels; ``panel_steps`` are the words of
+        K of a packed channel.
         """
         parameters: dict[str, str] = {}
         if inside:
             parameters |= {"a": "ptr", "lda": "i64", "pixels": "i64", "last_pixels": "i64"}
             parameters |= {"lines": "i64", "line": "i64", "chunk": "i64"}
             parameters |= {"offsets": "ptr", "segments": "i64"}
-        parameters |= {"steps": "i64", "panel_steps": "i64", "n": "i64", "block": "i64"}
+        parameters |= {"steps": "i64", "panel_steps": "i64", "n": "i64"}
+        parameters |= {"first": "i64", "stop": "i64", "block": "i64"}
         parameters |= {"weights": "ptr"}
         parameters |= {"addend": "ptr", "multiplier": "ptr", "scratch": "ptr"}
         parameters |= {"out": "ptr", "ldc": "i64"}
@@ -76,16 +78,25 @@ class Product:
         return parameters | self.epilogue.scalars()
 
     def arguments(
-        self, operands: Operands, layout: PanelLayout, ldc: int, ldr: int
-    ) -> list[Pointer | int]:
-        """Of one group, before the scalars; ``ldc`` in elements. ValueError without a pointer."""
+        self,
+        operands: Operands,
+        layout: PanelLayout,
+        ldc: int,
+        ldr: int,
+        channels: tuple[Value, Value] | None = None,
+    ) -> list[Pointer | Value | int]:
+        """Of one group, before the scalars; ``ldc`` in elements. ValueError without a pointer.
+
+        ``channels``: the first to be computed, of a panel, and the one after the last.
+        """
         scratch = operands.scratch if self.expands else operands.x
         if scratch is None:
             raise ValueError("an INT4 product needs scratch memory")
         group = 4 if self.expands or self.storage != "u4" else 8
         packed = 8 if self.storage == "u4" else 4
-        arguments: list[Pointer | int] = [-(-layout.segment_k // group), layout.padded_k // packed]
-        arguments += [layout.n, self.block_channels(layout)]
+        arguments: list[Pointer | Value | int]
+        arguments = [-(-layout.segment_k // group), layout.padded_k // packed]
+        arguments += [layout.n, *(channels or (0, layout.n)), self.block_channels(layout)]
         arguments += [operands.weights, operands.addend, operands.multiplier, scratch]
         arguments += [operands.out, ldc * self.epilogue.element_bytes]
         if self.epilogue.residual:
@@ -129,9 +140,9 @@ class _Panels:
             self.zero_points = b.pointer("weights") + words * padded * 4
 
     def run(self) -> None:
-        b, n, block = self.b, self.b.value("n"), self.b.value("block")
-        with b.loop(0, n, block) as first:
-            count = self._least(n - first, block)
+        b, stop, block = self.b, self.b.value("stop"), self.b.value("block")
+        with b.loop(b.value("first"), stop, block) as first:
+            count = self._least(stop - first, block)
             weights = b.pointer("weights") + first * self.stored
             if self.expand is not None:
                 self._expand(self.expand, weights, first, count)

@@ -24,6 +24,7 @@ from llvmlite import ir
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import LANES, Pointer, Value, llvm_type
 
 Dtype: TypeAlias = Literal["f32", "u8", "i8", "i32", "i64", "i1"]
@@ -61,6 +62,11 @@ class TensorKernel(ABC):
         """Bytes of 64-byte aligned memory that a call needs."""
         return 0
 
+    @property
+    def splits(self) -> bool:
+        """Whether there is ``call_part``."""
+        return False
+
     @abstractmethod
     def call(
         self,
@@ -70,6 +76,17 @@ class TensorKernel(ABC):
         scratch: Pointer | None = None,
     ) -> None:
         """Emits what computes ``out``. ValueError if scratch memory is needed and missing."""
+
+    def call_part(
+        self,
+        b: Builder,
+        inputs: Sequence[Pointer],
+        out: Pointer,
+        scratch: Pointer | None,
+        part: Part,
+    ) -> None:
+        """Emits what computes a part's share of ``out``; only of kernels that are split."""
+        raise TypeError(f"{self.name} cannot be split")
 
 
 class FunctionKernel(TensorKernel):
@@ -92,9 +109,29 @@ class FunctionKernel(TensorKernel):
         out: Pointer,
         scratch: Pointer | None = None,
     ) -> None:
+        b.call(self.emit(b.module), *self._checked_arguments(inputs, out, scratch))
+
+    def call_part(
+        self,
+        b: Builder,
+        inputs: Sequence[Pointer],
+        out: Pointer,
+        scratch: Pointer | None,
+        part: Part,
+    ) -> None:
+        arguments = self._checked_arguments(inputs, out, scratch)
+        b.call(self.emit(b.module), *self.share(arguments, part))
+
+    def share(self, arguments: list[Argument], part: Part) -> list[Argument]:
+        """The arguments of a call that computes a part; only of kernels that are split."""
+        raise TypeError(f"{self.name} cannot be split")
+
+    def _checked_arguments(
+        self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+    ) -> list[Argument]:
         if self.scratch_bytes and scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
-        b.call(self.emit(b.module), *self.arguments(inputs, out, scratch))
+        return self.arguments(inputs, out, scratch)
 
 
 def structure_name(prefix: str, structure: object, isa: Isa) -> str:

@@ -25,8 +25,9 @@ from uqfc.codegen.kernels.elementwise_ops import (
 )
 from uqfc.codegen.kernels.elementwise_quantized import AddQuantized, MulQuantized
 from uqfc.codegen.kernels.geometry import dense_strides
-from uqfc.codegen.kernels.tensor import Dtype
+from uqfc.codegen.kernels.tensor import Dtype, TensorKernel
 from uqfc.codegen.lowering.registry import Choice, lowering
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
@@ -100,6 +101,21 @@ STEPS: dict[type[Operation], Callable[[Any], ElementwiseOp]] = {
 }
 
 
+def emit_kernel(
+    kernel: TensorKernel,
+    b: Builder,
+    inputs: Sequence[Pointer],
+    out: Pointer,
+    scratch: Pointer | None,
+    part: Part | None,
+) -> None:
+    """The call of a kernel, or of a part of it."""
+    if part is None:
+        kernel.call(b, inputs, out, scratch)
+    else:
+        kernel.call_part(b, inputs, out, scratch, part)
+
+
 def source(value: SSAValue) -> tuple[int, Input]:
     """The operand of the launch behind a value of its body, and how it is read."""
     if isinstance(value, BlockArgument):
@@ -137,8 +153,12 @@ def elementwise(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
     kernel = ElementwiseKernel(isa, shape_of(op.results[0]), tuple(inputs), tuple(steps))
 
     def emit_call(
-        b: Builder, pointers: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+        b: Builder,
+        pointers: Sequence[Pointer],
+        out: Pointer,
+        scratch: Pointer | None,
+        part: Part | None,
     ) -> None:
-        kernel.call(b, [pointers[i] for i in operands], out, scratch)
+        emit_kernel(kernel, b, [pointers[i] for i in operands], out, scratch, part)
 
-    return Choice(kernel.name, emit_call, kernel.scratch_bytes)
+    return Choice(kernel.name, emit_call, kernel.scratch_bytes, kernel.splits)

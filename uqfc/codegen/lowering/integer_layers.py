@@ -40,6 +40,7 @@ from uqfc.codegen.lowering.registry import (
     no_kernel,
     operand_index,
 )
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import TransposeOp
 from uqfc.dialects.qkernel import LaunchOp, Packing
@@ -93,8 +94,13 @@ class LayerKernel:
             case _:
                 return 0.0
 
-    def call(self, b: Builder, operands: Operands, scalars: Scalars) -> None:
-        self.spec.call(b, operands, self.dims, scalars)  # pyright: ignore[reportArgumentType]
+    @property
+    def splits(self) -> bool:
+        """Whether ``call`` can compute a part."""
+        return self.spec.splits(self.dims)  # pyright: ignore[reportArgumentType]
+
+    def call(self, b: Builder, operands: Operands, scalars: Scalars, part: Part | None) -> None:
+        self.spec.call(b, operands, self.dims, scalars, part)  # pyright: ignore[reportArgumentType]
 
 
 def epilogue_of(op: IntegerLayerOp) -> Epilogue:
@@ -215,7 +221,11 @@ def layer_choice(op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
     residual = None if op.residual is None else operand_index(op.residual)
 
     def emit_call(
-        b: Builder, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+        b: Builder,
+        inputs: Sequence[Pointer],
+        out: Pointer,
+        scratch: Pointer | None,
+        part: Part | None,
     ) -> None:
         operands = Operands(
             inputs[x],
@@ -226,12 +236,13 @@ def layer_choice(op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
             None if residual is None else inputs[residual],
             scratch,
         )
-        kernel.call(b, operands, scalars)
+        kernel.call(b, operands, scalars, part)
 
     return Choice(
         kernel.spec.name,
         emit_call,
         kernel.scratch_bytes,
+        kernel.splits,
         {addend: kernel.pad, multiplier: kernel.pad},
         repr(kernel.dims),
         kernel.estimate,

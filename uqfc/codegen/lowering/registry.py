@@ -18,14 +18,17 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import ConstantOp, layer_name
 from uqfc.dialects.qkernel import LaunchOp, UnpackOp, yielded
 from uqfc.errors import UnsupportedError, UnsupportedNode
 
 Array: TypeAlias = NDArray[Any]
-EmitCall: TypeAlias = Callable[[Builder, Sequence[Pointer], Pointer, Pointer | None], None]
-"""``emit(builder, operand pointers, result, scratch)``."""
+EmitCall: TypeAlias = Callable[
+    [Builder, Sequence[Pointer], Pointer, Pointer | None, Part | None], None
+]
+"""``emit(builder, operand pointers, result, scratch, part)``: one part's share, or all of it."""
 Layout: TypeAlias = Callable[[Array], Array]
 
 
@@ -33,6 +36,7 @@ Layout: TypeAlias = Callable[[Array], Array]
 class Choice:
     """A kernel that can compute one launch.
 
+    ``scratch_bytes``: what each part needs. ``splits``: ``emit_call`` can compute a part.
     ``layouts``: how the constant operand of that index is stored, where not as it is.
     ``problem``: all that the time of this kernel and its alternatives depends on.
     ``estimate``: cycles by the cost model, to compare with those of alternatives.
@@ -41,6 +45,7 @@ class Choice:
     name: str
     emit_call: EmitCall
     scratch_bytes: int = 0
+    splits: bool = False
     layouts: Mapping[int, Layout] = field(default_factory=dict[int, Layout])
     problem: str = ""
     estimate: float = 0.0

@@ -20,8 +20,9 @@ from uqfc.codegen.kernels.softmax import SoftmaxKernel
 from uqfc.codegen.kernels.take import GatherKernel, InterpolateKernel
 from uqfc.codegen.kernels.tensor import TensorKernel
 from uqfc.codegen.kernels.window import WindowDims
-from uqfc.codegen.lowering.elementwise import dtype_of
+from uqfc.codegen.lowering.elementwise import dtype_of, emit_kernel
 from uqfc.codegen.lowering.registry import Choice, lowering, operand_index
+from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
@@ -33,11 +34,15 @@ def tensor_choice(kernel: TensorKernel, operands: Sequence[SSAValue]) -> Choice:
     places = [operand_index(v) for v in operands]
 
     def emit_call(
-        b: Builder, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
+        b: Builder,
+        inputs: Sequence[Pointer],
+        out: Pointer,
+        scratch: Pointer | None,
+        part: Part | None,
     ) -> None:
-        kernel.call(b, [inputs[i] for i in places], out, scratch)
+        emit_kernel(kernel, b, [inputs[i] for i in places], out, scratch, part)
 
-    return Choice(kernel.name, emit_call, kernel.scratch_bytes)
+    return Choice(kernel.name, emit_call, kernel.scratch_bytes, kernel.splits)
 
 
 def movement_kernel(op: Operation, isa: Isa) -> TensorKernel:
