@@ -140,7 +140,7 @@ def test_kernels_are_split_and_meet_at_barriers(small: CompiledModel) -> None:
     assert "uqf_internal_barrier" in module
     assert "uqf_internal_barrier" not in str(small_model(1).lowered.compiled.module)
     split = [op for op in small.kernels.walk() if isinstance(op, LaunchOp) and op.split]
-    assert len(split) > 3
+    assert len(split) >= 3
 
 
 @pytest.mark.parametrize("threads", [0, 257])
