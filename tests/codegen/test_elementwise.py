@@ -28,6 +28,7 @@ from uqfc.codegen.isa import VNNI512, Isa
 from uqfc.codegen.kernels import elementwise_ops as ops
 from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
 from uqfc.codegen.kernels.elementwise_quantized import AddQuantized, MulQuantized
+from uqfc.codegen.kernels.saturating import packs
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.tensors import element_type
@@ -236,6 +237,19 @@ def test_quantized_arithmetic(
         q = random_array(rng, dtype, (n,))
         op = qnn.DequantizeOp(operand(q), ma, za)
         check(isa, one_op(isa, ops.Dequantize(ma, za), (dtype,), q), op, q)
+
+
+@every_isa
+@given(seed=SEEDS, rows=st.integers(1, 9), n=st.sampled_from([16, 17, 48, 64, 72, 120, 130, 150]))
+@some_examples
+def test_gates_of_channels_are_read_once(isa: Isa, seed: int, rows: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, gate = random_array(rng, "u8", (2, rows, n)), random_array(rng, "u8", (1, 1, n))
+    multiplier = float(np.float32(2.0 ** rng.uniform(-9, -5)))
+    op = qnn.QMulOp(operand(gate), operand(x), (3, 7, 5), (0, 255), {"multiplier": multiplier})
+    kernel = one_op(isa, MulQuantized(3, 7, multiplier, 5), ("u8", "u8"), gate, x)
+    assert kernel.repeats == ((0,) if packs(isa) else ())
+    check(isa, kernel, op, gate, x, in_place=1)
 
 
 @every_isa

@@ -55,7 +55,7 @@ def pools(draw: st.DrawFn) -> Pool:
     ]
     height, width = (n + draw(st.integers(0, 6)) for n in least)
     out = window_shape((height, width), kernel, stride, padding, dilation)
-    batch, channels = draw(st.integers(1, 2)), draw(SIZES)
+    batch, channels = draw(st.integers(1, 2)), draw(SIZES | st.integers(33, 130))
     image = (batch, height, width, channels)
     return Pool(WindowDims(*image, *out, kernel, stride, dilation, padding[:2]), padding)
 

@@ -9,7 +9,6 @@ a row of padding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from uqfc.codegen.builder import Builder
@@ -20,22 +19,14 @@ from uqfc.codegen.kernels.depthwise_geometry import (
     VECTORS,
     Geometry,
 )
+from uqfc.codegen.kernels.depthwise_outputs import Line, Outputs
 from uqfc.codegen.kernels.depthwise_weights import Place, Weights
 from uqfc.codegen.kernels.epilogue import Epilogue
-from uqfc.codegen.kernels.saturating import Saturation
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import LINE, Storage
 
 KINDS: dict[Storage, DotKind] = {"s8": "s8", "u4": "s4", "s16": "s16"}
-
-
-@dataclass(frozen=True)
-class Line:
-    """Outputs of one segment of a row: the element where it starts, and its pixels."""
-
-    first: Value
-    count: Value
 
 
 class DepthwiseBody:
@@ -59,13 +50,8 @@ class DepthwiseBody:
         self.forms = [columns_for(b, form, self.dot) for form in forms]
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
         self.weights = Weights(b, geometry, self.dot, storage, groups, multipliers=multiplies)
-        self.parts = b.stack(VECTORS * LANES * epilogue.element_bytes)
         self.sums = b.stack(geometry.rows * VECTORS * LINE)
-        self.scalars = {name: b.value(name) for name in epilogue.scalars()}
-        self.saturation: Saturation | None = None
-        if epilogue.output == "u8":
-            low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
-            self.saturation = Saturation(b, low, high, zero_point, epilogue.bounded)
+        self.outputs = Outputs(b, epilogue)
 
     # --- loops ---------------------------------------------------------------------------------
 
@@ -186,17 +172,18 @@ class DepthwiseBody:
                 sums = [self._sums(columns, state, row, groups, held) for row in range(g.rows)]
             state = columns.advance(rows, state)
             places = [Line(line.first + element, line.count - x) for line in lines]
+            multipliers = [self.weights.multiplier(each) for each in groups]
             values = [
-                self._values(totals, groups, place)
+                self.outputs.values(totals, multipliers, place)
                 for totals, place in zip(sums, places, strict=True)
             ]
             with b.if_else(x.lt(whole)) as (inside, partial):
                 with inside:
                     for place, parts in zip(places, values, strict=True):
-                        self._store(g, place, parts)
+                        self.outputs.store(g, place, parts)
                 with partial:
                     for place, parts in zip(places, values, strict=True):
-                        self._store_some(g, place, parts, rest)
+                        self.outputs.store_some(g, place, parts, rest)
             carried[:] = [*state, element + self.pixel * g.pixels]
 
     def _sums(
@@ -254,62 +241,3 @@ class DepthwiseBody:
     def _parts(self, g: Geometry, word: int) -> slice:
         """The parts of an operand that are not 0: a word of one row has no second pair."""
         return slice(1) if self.dot.pairs and g.in_rows - 4 * word == 1 else slice(None)
-
-    def _values(self, sums: list[Value], groups: list[Pointer], place: Line) -> list[Value]:
-        """What is stored of the outputs of one row: all bytes together, or each vector."""
-        pixels = VECTORS // len(groups)
-        values = [
-            self.epilogue.before_rounding(
-                total,
-                self.weights.multiplier(groups[i // pixels]),
-                self._residual(place, i // pixels, i % pixels),
-                self.scalars,
-            )
-            for i, total in enumerate(sums)
-        ]
-        return values if self.saturation is None else [self.saturation.pack(values)]
-
-    def _residual(self, place: Line, group: int, p: int) -> Value | None:
-        """Of pixel ``p``; anything if there is no such pixel."""
-        if not self.epilogue.residual:
-            return None
-        element = place.first + self.pixel * p
-        source = self.b.pointer("residual") + element
-        exists = self.b.i64(p).lt(place.count)
-        return self.b.select(exists, source, self.parts).load_u8_as_i32(group * LANES)
-
-    def _pieces(self, g: Geometry, parts: list[Value]) -> list[tuple[int, int, Value]]:
-        """Pixel, first channel and value of each store."""
-        if g.groups > 1:
-            return [(0, LANES * i, value) for i, value in enumerate(parts)]
-        if self.saturation is None:
-            return [(p, 0, value) for p, value in enumerate(parts)]
-        slices = [range(LANES * p, LANES * (p + 1)) for p in range(VECTORS)]
-        return [(p, 0, parts[0].shuffle(lanes)) for p, lanes in enumerate(slices)]
-
-    def _store(self, g: Geometry, place: Line, parts: list[Value]) -> None:
-        """All values of all pixels."""
-        size = self.epilogue.element_bytes
-        out = self.b.pointer("out") + place.first * size
-        for p, channel, value in self._pieces(g, parts):
-            out.store(value, self.pixel * (p * size) + channel * size)
-
-    def _store_some(self, g: Geometry, place: Line, parts: list[Value], rest: Value) -> None:
-        """The pixels that exist, and of each the ``rest`` channels that do."""
-        b, size = self.b, self.epilogue.element_bytes
-        out = b.pointer("out") + place.first * size
-        if g.groups > 1:
-            with b.when(place.count.gt(0)):
-                for _, channel, value in self._pieces(g, parts):
-                    (out + channel * size).store_first(value, rest - channel)
-            return
-        for p, value in enumerate(parts):
-            self.parts.store(value, p * 64)
-        with b.loop(0, smaller(place.count, VECTORS)) as p:
-            value = self.parts.load(self.epilogue.element, p * (LANES * size))
-            target = out + p * self.pixel * size
-            with b.if_else(rest.ge(LANES)) as (full, tail):
-                with full:
-                    target.store(value)
-                with tail:
-                    target.store_first(value, rest)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.kernels.saturating import Saturation
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
 
@@ -34,6 +35,29 @@ class ElementwiseOp(ABC):
     @abstractmethod
     def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
         """The result's lanes."""
+
+
+class RoundedOp(ElementwiseOp):
+    """``zero_point + rne(clamp(v, low, high))`` as u8; these three are the last scalars.
+
+    So four vectors can be packed to bytes together (``saturating``), where there are so many.
+    """
+
+    @abstractmethod
+    def before_rounding(
+        self, b: Builder, vectors: Sequence[Sequence[Lane]], scalars: Sequence[Value]
+    ) -> list[Value]:
+        """``v`` of several vectors, given the operands of each: float32, not NaN."""
+
+    def saturation(self, b: Builder, scalars: Sequence[Value]) -> Saturation:
+        """What is done last with the vectors of ``before_rounding``."""
+        low, high, zero_point = scalars[-3:]
+        return Saturation(b, low, high, zero_point)
+
+    def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
+        low, high, zero_point = scalars[-3:]
+        (v,) = self.before_rounding(b, [operands], scalars)
+        return b.round_clamped(b.clamp(v, low, high), zero_point)
 
 
 def bits_of(value: float) -> str:

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.kernels.elementwise_base import ElementwiseOp, Lane, bits_of, expect
+from uqfc.codegen.kernels.elementwise_base import (
+    ElementwiseOp,
+    Lane,
+    RoundedOp,
+    bits_of,
+    expect,
+)
 from uqfc.codegen.kernels.elementwise_integers import (
     convert,
     divide,
     integer_power,
     wrap,
 )
-from uqfc.codegen.kernels.quantizing import reciprocal_is_safe, round_quotient
+from uqfc.codegen.kernels.quantizing import quotients, reciprocal_is_safe
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
 from uqfc.elementary import UNARY
@@ -152,7 +158,7 @@ class Cast(ElementwiseOp):
 
 
 @dataclass(frozen=True)
-class Quantize(ElementwiseOp):
+class Quantize(RoundedOp):
     """``numerics.quantize``: float32 to u8 in [qmin, qmax]."""
 
     scale: float
@@ -172,10 +178,11 @@ class Quantize(ElementwiseOp):
         low, high = float(self.qmin - self.zero_point), float(self.qmax - self.zero_point)
         return self.scale, low, high, self.zero_point
 
-    def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
-        scale, low, high, zero_point = scalars
-        fast = reciprocal_is_safe(self.scale)
-        return round_quotient(b, operands[0][1], scale, (low, high), zero_point, fast)
+    def before_rounding(
+        self, b: Builder, vectors: Sequence[Sequence[Lane]], scalars: Sequence[Value]
+    ) -> list[Value]:
+        values = [operands[0][1] for operands in vectors]
+        return quotients(b, values, scalars[0], reciprocal_is_safe(self.scale))
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,23 @@
-"""Ops on two quantized tensors, whose results are rounded and clamped to u8 last.
-
-So four vectors can be packed to bytes together (``saturating``), where there are so many.
-"""
+"""Sums and products of two quantized tensors."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.kernels.elementwise_base import ElementwiseOp, Lane, expect
+from uqfc.codegen.kernels.elementwise_base import Lane, RoundedOp, expect
 from uqfc.codegen.kernels.quantizing import is_moderate
-from uqfc.codegen.kernels.saturating import Saturation
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
 
 
-class QuantizedOp(ElementwiseOp):
-    """``zero_point + rne(clamp(v, low, high))`` of two u8; these three are the last scalars."""
+class QuantizedOp(RoundedOp):
+    """An op of two u8."""
 
     def result(self, operands: Sequence[Dtype]) -> Dtype:
         expect(self, operands, ("u8",), ("u8",))
         return "u8"
-
-    @abstractmethod
-    def before_rounding(
-        self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]
-    ) -> Value:
-        """``v``: float32, not NaN."""
-
-    def saturation(self, b: Builder, scalars: Sequence[Value]) -> Saturation:
-        """What is done last with the vectors of ``before_rounding``."""
-        low, high, zero_point = scalars[-3:]
-        return Saturation(b, low, high, zero_point)
-
-    def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
-        low, high, zero_point = scalars[-3:]
-        v = self.before_rounding(b, operands, scalars)
-        return b.round_clamped(b.clamp(v, low, high), zero_point)
 
 
 @dataclass(frozen=True)
@@ -64,15 +43,15 @@ class AddQuantized(QuantizedOp):
         return *left, *right, low, high, self.zero_point
 
     def before_rounding(
-        self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]
-    ) -> Value:
+        self, b: Builder, vectors: Sequence[Sequence[Lane]], scalars: Sequence[Value]
+    ) -> list[Value]:
         za, ma, zb, mb = scalars[:4]
-        left = b.to_float(operands[0][1] - za) * ma
-        right = b.to_float(operands[1][1] - zb) * mb
-        v = left + right
-        if not is_moderate(self.lhs_multiplier, self.rhs_multiplier):
-            v = b.nan_to_zero(v)
-        return v
+        moderate = is_moderate(self.lhs_multiplier, self.rhs_multiplier)
+        sums: list[Value] = []
+        for (_, left), (_, right) in vectors:
+            v = b.to_float(left - za) * ma + b.to_float(right - zb) * mb
+            sums.append(v if moderate else b.nan_to_zero(v))
+        return sums
 
 
 @dataclass(frozen=True)
@@ -96,11 +75,13 @@ class MulQuantized(QuantizedOp):
         return *zero_points, float(self.multiplier), low, high, self.zero_point
 
     def before_rounding(
-        self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]
-    ) -> Value:
+        self, b: Builder, vectors: Sequence[Sequence[Lane]], scalars: Sequence[Value]
+    ) -> list[Value]:
+        """The product of two integers below 2**8 is exact in float32, too."""
         za, zb, multiplier = scalars[:3]
-        exact = (operands[0][1] - za) * (operands[1][1] - zb)
-        v = b.to_float(exact) * multiplier
-        if not is_moderate(self.multiplier):
-            v = b.nan_to_zero(v)
-        return v
+        moderate = is_moderate(self.multiplier)
+        products: list[Value] = []
+        for (_, left), (_, right) in vectors:
+            v = b.to_float(left - za) * b.to_float(right - zb) * multiplier
+            products.append(v if moderate else b.nan_to_zero(v))
+        return products

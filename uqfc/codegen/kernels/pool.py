@@ -55,6 +55,15 @@ class PoolKernel(FunctionKernel):
     def lanes(self) -> int:
         return LANES
 
+    @property
+    def dilated(self) -> bool:
+        return self.dims.dilation != (1, 1)
+
+    @property
+    def structure(self) -> str:
+        """What of the sizes the code depends on."""
+        return f"{self.lanes}{'_dilated' if self.dilated else ''}"
+
     def parameters(self) -> dict[str, str]:
         """More parameters of the emitted function, after ``PARAMETERS``."""
         return {}
@@ -86,11 +95,11 @@ class PoolKernel(FunctionKernel):
         line = b.value("width") * channels * self.in_bytes
         image_bytes = b.value("height") * line
         with nest(b, [b.value("batch"), b.value("out_height")]) as (image, row):
-            top, bottom, y = taps_inside(b, "y", row)
+            top, bottom, y = taps_inside(b, "y", row, dilated=self.dilated)
             lines = b.pointer("x") + image * image_bytes
             out_line = (image * b.value("out_height") + row) * out_width
             with b.loop(0, out_width) as column:
-                left, right, x = taps_inside(b, "x", column)
+                left, right, x = taps_inside(b, "x", column, dilated=self.dilated)
                 out = b.pointer("out") + (out_line + column) * channels * self.out_bytes
                 count = _extent(top, bottom) * _extent(left, right)
                 with b.loop(0, channels, self.lanes) as channel:
@@ -161,7 +170,7 @@ class MaxPoolKernel(PoolKernel):
 
     @property
     def name(self) -> str:
-        return f"{self.dtype}_max_pool__{self.isa.name}"
+        return f"{self.dtype}_max_pool_{self.structure}__{self.isa.name}"
 
     @property
     def in_element(self) -> str:
@@ -204,7 +213,7 @@ class AvgPoolKernel(PoolKernel):
     @property
     def name(self) -> str:
         pad = "_pad" if self.count_include_pad else ""
-        return f"f32_avg_pool{pad}__{self.isa.name}"
+        return f"f32_avg_pool{pad}_{self.structure}__{self.isa.name}"
 
     @property
     def in_element(self) -> str:
@@ -245,7 +254,7 @@ class QuantizedAvgPoolKernel(PoolKernel):
 
     @property
     def name(self) -> str:
-        return f"u8_avg_pool_{self._choice}__{self.isa.name}"
+        return f"u8_avg_pool_{self._choice}_{self.structure}__{self.isa.name}"
 
     @property
     def _choice(self) -> Literal["m1", "mn"]:
@@ -267,8 +276,12 @@ class QuantizedAvgPoolKernel(PoolKernel):
         floats = {"low": "f32", "high": "f32"}
         return {"multipliers": "ptr", "x_zero_point": "i32", "zero_point": "i32", **floats}
 
+    @property
+    def lanes(self) -> int:
+        return 4 * LANES if self.dims.channels > 2 * LANES else LANES
+
     def initial(self, b: Builder) -> Value:
-        return b.i32(0, LANES)
+        return b.i32(0, self.lanes)
 
     def step(self, total: Value, tap: Value) -> Value:
         return total + tap.zext("i32")

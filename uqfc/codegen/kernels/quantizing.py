@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 from uqfc.codegen.arithmetic import ROUNDING_MAGIC
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.vector import Value
@@ -24,42 +27,34 @@ def is_moderate(*multipliers: float) -> bool:
     return all(abs(m) < 2.0**100 for m in multipliers)
 
 
-def round_quotient(
-    b: Builder,
-    x: Value,
-    scale: Value,
-    bounds: tuple[Value, Value],
-    zero_point: Value,
-    fast: bool,
-) -> Value:
-    """``zero_point + rne(clamp(x / scale, *bounds))`` int32, NaN taken as 0.
+def quotients(b: Builder, vectors: Sequence[Value], scale: Value, fast: bool) -> list[Value]:
+    """``x / scale``, or what is rounded and clamped to the same u8; NaN taken as 0.
 
     ``fast`` multiplies by the reciprocal, and divides only if some lane is close to a tie (or is
-    a NaN); it needs ``reciprocal_is_safe`` and |bounds| < 2**10.
+    a NaN); it needs ``reciprocal_is_safe`` and bounds within ±2**10.
     """
-    low, high = bounds
     if not fast:
-        return _divide_and_round(b, x, scale, bounds, zero_point)
-    y = b.clamp(x * (1.0 / scale), low - 1.0, high + 1.0)
-    nearest = y + ROUNDING_MAGIC - ROUNDING_MAGIC
-    distance = b.as_float(b.as_int(y - nearest) & 0x7FFFFFFF)
-    clear = distance.lt(NEAR_TIE)
-    word = clear.bitcast(f"i{x.lanes}", 0)
+        return [b.nan_to_zero(x / scale) for x in vectors]
+    quick = [x * (1.0 / scale) for x in vectors]
+    clear = reduce(Value.__and__, [_is_clear(b, y) for y in quick])
+    word = clear.bitcast(f"i{clear.lanes}", 0)
     with b.if_else(word.eq(-1)) as (then, other):
         with then:
-            quick = b.round_clamped(b.clamp(y, low, high), zero_point)
             quick_block = b.ir.block
         with other:
-            exact = _divide_and_round(b, x, scale, bounds, zero_point)
+            exact = [b.nan_to_zero(x / scale) for x in vectors]
             exact_block = b.ir.block
-    phi = b.ir.phi(quick.ir.type)
-    phi.add_incoming(quick.ir, quick_block)
-    phi.add_incoming(exact.ir, exact_block)
-    return Value(b, phi)
+    chosen: list[Value] = []
+    for one, more in zip(quick, exact, strict=True):
+        phi = b.ir.phi(one.ir.type)
+        phi.add_incoming(one.ir, quick_block)
+        phi.add_incoming(more.ir, exact_block)
+        chosen.append(Value(b, phi))
+    return chosen
 
 
-def _divide_and_round(
-    b: Builder, x: Value, scale: Value, bounds: tuple[Value, Value], zero_point: Value
-) -> Value:
-    v = b.clamp(b.nan_to_zero(x / scale), *bounds)
-    return b.round_clamped(v, zero_point)
+def _is_clear(b: Builder, y: Value) -> Value:
+    """Lanes that are far from ties; beyond 2**22, where it may be wrong, all is clamped."""
+    nearest = y + ROUNDING_MAGIC - ROUNDING_MAGIC
+    distance = b.as_float(b.as_int(y - nearest) & 0x7FFFFFFF)
+    return distance.lt(NEAR_TIE)

@@ -53,17 +53,19 @@ class WindowDims:
         return [*image, self.out_height, self.out_width, *(v for pair in pairs for v in pair)]
 
 
-def taps_inside(b: Builder, axis: str, position: Value) -> tuple[Value, Value, Value]:
+def taps_inside(
+    b: Builder, axis: str, position: Value, *, dilated: bool
+) -> tuple[Value, Value, Value]:
     """``(first, stop, origin)`` for an output row (axis "y") or column ("x").
 
     Taps ``first … stop - 1`` are inside; tap ``t`` is at ``origin + t * dilation``. ``stop`` may be
-    below ``first``: then none is.
+    below ``first``: then none is. Only if ``dilated`` the dilation may be other than 1.
     """
     size = b.value("height" if axis == "y" else "width")
     kernel = b.value("kernel_height" if axis == "y" else "kernel_width")
-    dilation = b.value(f"dilation_{axis}")
     origin = position * b.value(f"stride_{axis}") - b.value(f"pad_{axis}")
-    zero = b.i64(0)
-    first = larger(zero - origin, 0) + dilation - 1
-    room = larger(size - origin, 0) + dilation - 1
-    return first // dilation, smaller(room // dilation, kernel), origin
+    before, room = larger(b.i64(0) - origin, 0), larger(size - origin, 0)
+    if dilated:
+        dilation = b.value(f"dilation_{axis}")
+        before, room = ((v + dilation - 1) // dilation for v in (before, room))
+    return before, smaller(room, kernel), origin
