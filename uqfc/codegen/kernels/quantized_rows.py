@@ -13,7 +13,7 @@ from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.interleave import interleave
 from uqfc.codegen.kernels.padding import CHUNK, fill
-from uqfc.codegen.kernels.quantizing import NEAR_TIE, reciprocal_is_safe, round_quotient
+from uqfc.codegen.kernels.quantizing import NEAR_TIE, quotients, reciprocal_is_safe
 from uqfc.codegen.kernels.saturating import PACKED, Saturation, round_to_int
 from uqfc.codegen.vector import LANES, Pointer, Value, llvm_type
 
@@ -112,7 +112,8 @@ class QuantizedRows:
     def _store_each(self, b: Builder, target: Pointer, pixels: list[Value], fast: bool) -> None:
         bounds = b.value("low"), b.value("high")
         scale, zero_point = b.value("scale"), b.value("pad_value")
-        channels = [round_quotient(b, v, scale, bounds, zero_point, fast) for v in pixels]
+        values = quotients(b, pixels, scale, fast)
+        channels = [b.round_clamped(b.clamp(v, *bounds), zero_point) for v in values]
         target.store(interleave([c.trunc("i8") for c in channels]))
 
     def _saturation(self, b: Builder) -> Saturation:
