@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
@@ -35,11 +36,13 @@ from uqfc.dialects.tensors import Array
 from uqfc.frontend import CONVERTERS, OnnxModel
 from uqfc.interpreter.registry import CONTEXTUAL_MEANINGS, MEANINGS
 from uqfc.targets import Target
+from uqfc.version import __version__
 from uqfc_runtime.cpu import cpu_features
 
 MOST_DATA = 128 << 20
 """Bytes of calibration data that are held to be hashed; with more of it results are not kept."""
 
+_IMPORTED = time.time()
 _LIBRARIES = ("llvmlite", "numpy", "onnx", "protobuf", "pydantic", "xdsl")
 _THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _OWN = "uqfc."
@@ -87,8 +90,9 @@ def result_key(
     ``options`` are all that have an influence, as JSON values; others are a reason for no key.
     ``passes`` are the user's, which the options must name.
     """
+    code = _code()
     own = _only_own_code() and all(type(each).__module__.startswith(_OWN) for each in passes)
-    if not own or (data is not None and data.digest is None):
+    if code is None or not own or (data is not None and data.digest is None):
         return None
     try:
         text = json.dumps(options, sort_keys=True, allow_nan=False)
@@ -96,7 +100,7 @@ def result_key(
         return None
     table = target.model_dump_json()
     seen = b"" if data is None or data.digest is None else data.digest
-    return key_of(["result", _code(), _environment(), table, text, model.digest(), seen])
+    return key_of(["result", code, _environment(), table, text, model.digest(), seen])
 
 
 def _only_own_code() -> bool:
@@ -107,16 +111,19 @@ def _only_own_code() -> bool:
 
 
 @cache
-def _code() -> bytes:
-    """SHA-256 of the source and the tables of uqfc and of its runtime."""
-    digest = hashlib.sha256()
+def _code() -> str | None:
+    """SHA-256 of the source and the tables of uqfc and of its runtime.
+
+    None if a file was changed after it was imported: then it is not what runs.
+    """
+    parts: list[bytes | str] = [__version__]
     for folder in (Path(__file__).parent, Path(uqfc_runtime.__file__).parent):
         for path in sorted(folder.rglob("*")):
             if path.suffix in {".py", ".toml"}:
-                content = path.read_bytes()
-                digest.update(f"{path.relative_to(folder)} {len(content)} ".encode())
-                digest.update(content)
-    return digest.digest()
+                if path.stat().st_mtime > _IMPORTED:
+                    return None
+                parts += [str(path.relative_to(folder)), path.read_bytes()]
+    return key_of(parts)
 
 
 def _environment() -> str:

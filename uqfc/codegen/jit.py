@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
 import os
 import threading
@@ -18,6 +17,7 @@ from uqfc.codegen.isa import Isa
 from uqfc.codegen.llvm import VERSION, emit_object, run_passes
 from uqfc.codegen.llvm import binding as llvm
 from uqfc.codegen.units import split
+from uqfc.version import __version__
 
 C_TYPES: dict[str, Any] = {
     "ptr": ctypes.c_void_p,
@@ -25,6 +25,9 @@ C_TYPES: dict[str, Any] = {
     "i32": ctypes.c_int32,
     "f32": ctypes.c_float,
 }
+
+_SOURCE = Path(__file__).read_bytes() if Path(__file__).exists() else __version__.encode()
+"""Says which options and passes are used; read when the code is, lest it be edited in between."""
 
 _initialized = threading.Event()
 _library_numbers = itertools.count()
@@ -102,12 +105,7 @@ def compile_objects(
 
 def _key(unit: str, isa: Isa) -> str:
     """What the object of a unit depends on; that this file does is in it as well."""
-    return key_of(["object", unit, isa.triple, isa.cpu, isa.feature_string, VERSION, _source()])
-
-
-@functools.cache
-def _source() -> bytes:
-    return Path(__file__).read_bytes()
+    return key_of(["object", unit, isa.triple, isa.cpu, isa.feature_string, VERSION, _SOURCE])
 
 
 def _cores() -> int:
