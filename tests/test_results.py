@@ -137,8 +137,9 @@ OTHER: dict[str, list[Any]] = {
     "strict": [True],
     "pass_pipeline": ["fold-constants"],
 }
-NO_DIFFERENCE = {"shapes", "progress", "trace", "cache"}
-"""Resolved shapes are part of the model; the others are no part of the result."""
+NO_DIFFERENCE = {"shapes", "autotune", "progress", "trace", "cache"}
+"""Resolved shapes are part of the model, what was measured is not kept; the others are no part of
+the result."""
 
 
 def test_every_argument_is_accounted_for() -> None:
@@ -303,6 +304,12 @@ def test_a_trace_sees_all_passes(runs: Runs) -> None:
     used(trace=lambda name, _: names.append(name))
     assert runs.count == 2
     assert "plan-memory" in names
+
+
+def test_what_depends_on_measurements_is_not_kept(runs: Runs) -> None:
+    for autotune in (True, True, False):
+        used(autotune=autotune)
+    assert runs.count == 3
 
 
 def test_code_of_others_is_not_cached(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
