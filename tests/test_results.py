@@ -30,6 +30,7 @@ from uqfc.errors import CalibrationError, UqfcError
 from uqfc.frontend import CONVERTERS, read_onnx
 from uqfc.frontend.onnx_ops.registry import Converter
 from uqfc.model import CompiledModel
+from uqfc.passes.uint8_inputs import UInt8
 from uqfc.results import RecordedData
 
 SHAPE = (2, 6)
@@ -64,7 +65,8 @@ def compiled(**options: Any) -> CompiledModel:
 def used(**options: Any) -> CompiledModel:
     """A model that was run, which is when its result is kept."""
     model = compiled(**options)
-    model.run(INPUT)
+    (x,) = model.info["inputs"]
+    model.run({"x": INPUT["x"].astype(x["dtype"])})
     return model
 
 
@@ -134,7 +136,9 @@ OTHER: dict[str, list[Any]] = {
     "calibration_method": ["minmax", "percentile"],
     "calibration_samples": [1, 3],
     "weight_quant": [{"symmetric": False}, {"granularity": "tensor"}],
+    "threads": [2],
     "strict": [True],
+    "input_types": [{"x": "uint8"}, {"x": UInt8(0.5, 3)}, {"x": UInt8(0.5, 4)}],
     "pass_pipeline": ["fold-constants"],
 }
 NO_DIFFERENCE = {"shapes", "autotune", "progress", "trace", "cache"}
