@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Report, Row, median, pick, ratio
-from benchmarks.tables import threads_text
+from benchmarks.tables import threads_text, title
 
 SERIES: Mapping[str, Sequence[str]] = {
     "uqfc INT4": ("uqfc int4",),
@@ -44,14 +44,15 @@ def draw(report: Report, path: Path) -> None:
         add_bars(report, axes)
         axes.axvline(1, color="#444444", linewidth=0.8)
         axes.set_yticks([centre(i) for i in range(len(report.results))])
-        axes.set_yticklabels([one.workload for one in report.results])
+        axes.set_yticklabels([title(one.workload) for one in report.results])
         axes.invert_yaxis()
         axes.set_xlabel(
             f"times as fast as the best peer (median, {threads_text(report.threads)}; "
             "labels: milliseconds)"
         )
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower right", frameon=False)
+        axes.margins(x=0.08, y=0.02)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(SERIES), frameon=False)
         figure.tight_layout()
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uqfc
 import uqfc_runtime
@@ -20,10 +18,6 @@ def compiled(workload: Workload, threads: int, strategy: str, target: str = "hos
     missing = missing_cpu_features(load_target(target))
     if missing:
         raise UnavailableError(f"this CPU lacks {', '.join(missing)}")
-    has_threads = "threads" in inspect.signature(uqfc.compile).parameters
-    if threads > 1 and not has_threads:
-        raise UnavailableError("this version runs a call on one thread")
-    options: dict[str, Any] = {"threads": threads} if has_threads else {}
 
     def make(workload: Workload, path: Path) -> None:
         data = None if strategy == "float32" else {workload.input: workload.data}
@@ -34,7 +28,7 @@ def compiled(workload: Workload, threads: int, strategy: str, target: str = "hos
             calibration_data=data,
             calibration_method="minmax",
             shapes={workload.input: workload.shape},
-            **options,
+            threads=threads,
         ).save(path)
 
     kind = f"uqfc_{strategy}_{target}_{threads}"

@@ -25,6 +25,16 @@ from benchmarks.report import (
 WIDTH = 160
 """Of tables that are not printed on a terminal, in characters."""
 MISSING = "–"
+TITLES = {
+    "mobilenet_v3_small": "MobileNetV3-Small",
+    "mobilenet_v3_large": "MobileNetV3-Large",
+    "mobilenet_v2": "MobileNetV2",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "pp-ocr_cls": "PP-OCR cls",
+}
+"""What workloads are called in text; others keep their names."""
 SHORT = {"ONNX Runtime": "ORT", "OpenVINO": "OV"}
 
 
@@ -116,6 +126,10 @@ def percent(part: float | None) -> str:
     return MISSING if part is None else f"{100 * part:.0f}"
 
 
+def title(workload: str) -> str:
+    return TITLES.get(workload, workload)
+
+
 def short(name: str) -> str:
     for long, text in SHORT.items():
         name = name.replace(long, text)
@@ -144,20 +158,20 @@ def markdown(report: Report, columns: Mapping[str, Sequence[str]]) -> str:
         texts = [milliseconds(cell, emphasized=cell is not None and cell is best) for cell in cells]
         mine = cells[0]
         faster = MISSING if best is None or mine is None else f"**{ratio(best, mine):.1f} ×**"
-        lines.append(line([one.workload, *texts, faster]))
+        lines.append(line([title(one.workload), *texts, faster]))
     return "\n".join(lines)
 
 
 def markdown_of_all(report: Report) -> str:
     """Medians of every candidate (lines) on every workload (columns), and reasons below."""
     names = list(dict.fromkeys(row.candidate for one in report.results for row in one.rows))
-    head = ["median (minimum) ms", *(one.workload for one in report.results)]
+    head = ["median (minimum) ms", *(title(one.workload) for one in report.results)]
     lines = [line(head), "|---|" + "---:|" * len(report.results)]
     for name in names:
         cells = [next((r for r in one.rows if r.candidate == name), None) for one in report.results]
         lines.append(line([name, *map(median_and_minimum, cells)]))
     notes = [
-        f"- {one.workload}, {row.candidate}: not available: {row.reason}"
+        f"- {title(one.workload)}, {row.candidate}: not available: {row.reason}"
         for one in report.results
         for row in one.rows
         if row.latency is None
