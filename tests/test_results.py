@@ -26,9 +26,11 @@ from tests.codegen.toy import needs_linker
 from tests.onnx_models import perceptron, residual_network, samples
 from uqfc import results
 from uqfc.cache import Cache, decode_result, encode_result
+from uqfc.codegen.lowering.registry import LOWERINGS
 from uqfc.errors import CalibrationError, UqfcError
 from uqfc.frontend import CONVERTERS, read_onnx
 from uqfc.frontend.onnx_ops.registry import Converter
+from uqfc.interpreter.registry import CONTEXTUAL_MEANINGS, MEANINGS
 from uqfc.model import CompiledModel
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc.results import RecordedData
@@ -54,7 +56,20 @@ class Runs:
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     monkeypatch.setenv("UQFC_CACHE_DIR", str(tmp_path / "cache"))
+    forget_code_of_others(monkeypatch)
     return Runs(monkeypatch)
+
+
+def forget_code_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may have registered ops of their own, which keep nothing."""
+    functions: list[tuple[dict[Any, Any], Any, Any]] = [
+        (CONVERTERS, key, converter.convert) for key, converter in CONVERTERS.items()
+    ]
+    for registry in (MEANINGS, CONTEXTUAL_MEANINGS, LOWERINGS):
+        functions += [(registry, key, function) for key, function in registry.items()]
+    for registry, key, function in functions:
+        if not function.__module__.startswith("uqfc."):
+            monkeypatch.delitem(registry, key)
 
 
 def compiled(**options: Any) -> CompiledModel:

@@ -18,7 +18,6 @@ def eager(workload: Workload, threads: int) -> Call:
 
 def compiled(workload: Workload, threads: int) -> Call:
     """The torchvision network through ``torch.compile``; needs a C++ compiler."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "inductor"))
     module = module_of(workload)
     import torch  # noqa: PLC0415 - optional
 
@@ -28,6 +27,7 @@ def compiled(workload: Workload, threads: int) -> Call:
 def module_of(workload: Workload) -> Any:
     """The network that was exported as the workload's model."""
     need("torch", "torchvision")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "inductor"))
     if workload.name not in TORCHVISION_NAMES:
         raise UnavailableError("there is no torch module of this network")
     from tests.models.torchvision_models import build  # noqa: PLC0415 - needs torch

@@ -177,9 +177,11 @@ def launch(
     result: str = f" -> {f32(2)}",
     argument: str = f32(2),
     end: str = f"qkernel.yield %a : {f32(2)}",
+    attributes: str = "",
 ) -> str:
     name = "%r = " if result else ""
-    return f"{name}qkernel.launch {operands}{result} {{\n^bb0(%a: {argument}):\n{end}\n}}"
+    body = f"{{\n^bb0(%a: {argument}):\n{end}\n}}"
+    return f"{name}qkernel.launch {operands}{result} {body}{attributes}"
 
 
 def view(offset: int) -> str:
@@ -215,6 +217,11 @@ QKERNEL = [
     Invalid(
         f"qkernel.launch yields {f32(2)}, expected {f32(3)}",
         launch(result=f" -> {f32(3)}"),
+        [f32(2)],
+    ),
+    Invalid(
+        "qkernel.launch: chosen_by must be one of model, measured",
+        launch(attributes=' {chosen_by = "chance"}'),
         [f32(2)],
     ),
     Invalid("qkernel.view reaches outside the arena", view(128)),
