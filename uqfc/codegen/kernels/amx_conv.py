@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_product import AmxProduct
-from uqfc.codegen.kernels.amx_strip import CHUNK, AmxStrip
+from uqfc.codegen.kernels.amx_strip import AmxStrip
 from uqfc.codegen.kernels.amx_tile import BLOCK_ROWS
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import PARAMETERS, emit_padding
+from uqfc.codegen.kernels.strip import offsets_bytes, store_offsets
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
+from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage
 
 GEOMETRY: dict[str, str] = {
     "image": "i64",
@@ -76,10 +77,7 @@ class AmxConvSpec:
         """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""
         strip = AmxStrip.of(dims)
         product = self.product.scratch_bytes(self.layout(dims), strip.line_pixels(dims))
-        return self._offsets_bytes(dims) + strip.bytes + product
-
-    def _offsets_bytes(self, dims: ConvDims) -> int:
-        return round_up(dims.segments * 8, CHUNK)
+        return offsets_bytes(dims) + strip.bytes + product
 
     def splits(self, dims: ConvDims) -> bool:
         """Whether ``call`` can compute a part."""
@@ -100,7 +98,7 @@ class AmxConvSpec:
         if operands.scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
         offsets = operands.scratch
-        padded_rows = offsets + self._offsets_bytes(dims)
+        padded_rows = offsets + offsets_bytes(dims)
         inner = replace(operands, scratch=padded_rows + strip.bytes)
         lines = dims.batch * dims.out_height
         begin, end = (0, lines) if part is None else part.share(lines)
@@ -161,7 +159,7 @@ class _AmxConv:
     def run(self) -> None:
         """Some lines of one image at a time."""
         b, get = self.b, self.b.value
-        self._offsets()
+        store_offsets(b)
         state = [get("begin")]
         with b.while_loop(lambda: state[0].lt(get("end")), state):
             line = state[0]
@@ -171,17 +169,6 @@ class _AmxConv:
             lines = smaller(lines, get("end") - line)
             self._lines(self._rows(image, y, lines), line, y, lines)
             state[0] = line + lines
-
-    def _offsets(self) -> None:
-        """Where each segment of a window starts."""
-        b, get = self.b, self.b.value
-        target = [b.pointer("offsets")]
-        with (
-            b.loop(0, get("kernel_height"), carry=target) as row,
-            b.loop(0, get("runs"), carry=target) as run,
-        ):
-            target[0].store(row * get("row_step") + run * get("run_step"))
-            target[0] = target[0] + 8
 
     def _rows(self, image: Pointer, y: Value, lines: Value) -> Pointer:
         """The rows under some lines of output, padded if need be."""

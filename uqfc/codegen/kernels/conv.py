@@ -22,9 +22,11 @@ from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
 from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETERS
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
+from uqfc.codegen.kernels.strip import Strip, offsets_bytes, store_offsets
+from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
+from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage
 
 FEW_LINES = 4
 """Lines of output whose rows are quantized at a time: more are read while others are computed."""
@@ -98,16 +100,13 @@ class ConvSpec:
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""
         product = self.product.scratch_bytes(self.layout(dims))
-        return self._offsets_bytes(dims) + self._strip_bytes(dims) + product
-
-    def _offsets_bytes(self, dims: ConvDims) -> int:
-        return round_up(dims.segments * 8, CHUNK)
+        return offsets_bytes(dims) + self._strip_bytes(dims) + product
 
     def _strip_bytes(self, dims: ConvDims) -> int:
         return self._strip(dims).bytes if self.padded else 0
 
-    def _strip(self, dims: ConvDims) -> _Strip:
-        return _Strip.of(dims, FEW_LINES if self.source else dims.out_height)
+    def _strip(self, dims: ConvDims) -> Strip:
+        return Strip.of(dims, FEW_LINES if self.source else dims.out_height)
 
     def call(
         self,
@@ -124,7 +123,7 @@ class ConvSpec:
         if operands.scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
         offsets = operands.scratch
-        strip = offsets + self._offsets_bytes(dims)
+        strip = offsets + offsets_bytes(dims)
         inner = replace(operands, scratch=strip + self._strip_bytes(dims))
         layout = self.layout(dims)
         lines = dims.batch * dims.out_height
@@ -221,14 +220,14 @@ class _Conv:
 
     def run(self) -> None:
         b, get = self.b, self.b.value
-        self._offsets()
+        store_offsets(b)
         state = [get("begin"), b.i64(0)]
         with b.while_loop(lambda: state[0].lt(get("end")), state):
             line, kept = state
             image = b.pointer("x") + line // get("out_height") * get("image")
             y = line % get("out_height")
-            lines = self._least(get("out_height") - y, get("strip_lines"))
-            lines = self._least(lines, get("end") - line)
+            lines = smaller(get("out_height") - y, get("strip_lines"))
+            lines = smaller(lines, get("end") - line)
             kept = b.select(y.eq(0), b.i64(0), kept)
             self._groups(self._rows(image, y, lines, kept), line, lines)
             if self.padding is not None:
@@ -243,20 +242,6 @@ class _Conv:
         with b.loop(0, overlap * pitch, CHUNK) as offset:
             strip.store(source.load("i8", offset, CHUNK), offset)
         return overlap
-
-    def _least(self, a: Value, b: Value) -> Value:
-        return self.b.select(a.lt(b), a, b)
-
-    def _offsets(self) -> None:
-        """Where each segment of a window starts."""
-        b, get = self.b, self.b.value
-        target = [b.pointer("offsets")]
-        with (
-            b.loop(0, get("kernel_height"), carry=target) as row,
-            b.loop(0, get("runs"), carry=target) as run,
-        ):
-            target[0].store(row * get("row_step") + run * get("run_step"))
-            target[0] = target[0] + 8
 
     def _rows(self, image: Pointer, y: Value, lines: Value, kept: Value) -> Pointer:
         """The rows under some lines of output; of a strip the first ``kept`` are there."""
@@ -293,40 +278,6 @@ class _Conv:
             if epilogue.residual:
                 changed["residual"] = b.pointer("residual") + (pixel * get("ldr") + channel)
             b.call_with(self.product, changed)
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """Padded rows in scratch memory: bytes of a row's parts, output lines at a time."""
-
-    left: int
-    copied: int
-    pitch: int
-    lines: int
-    rows: int
-
-    FEW_WEIGHTS = 16 * 1024
-    SMALL = 24 * 1024
-    LARGE = 192 * 1024
-
-    @staticmethod
-    def of(dims: ConvDims, most_lines: int) -> _Strip:
-        """A strip in the first level cache where few weights are read again for each."""
-        channels = dims.in_channels
-        width = (dims.out_width - 1) * dims.stride[1] + dims.reach[1]
-        left = min(dims.pad_begin[1], width)
-        copied = max(0, min(dims.width, width - dims.pad_begin[1])) * channels
-        pitch = round_up(width * channels, CHUNK) + CHUNK
-        few = dims.taps * dims.out_channels <= _Strip.FEW_WEIGHTS
-        most = (_Strip.SMALL if few else _Strip.LARGE) // pitch
-        lines = max(1, (most - dims.reach[0]) // dims.stride[0] + 1)
-        lines = min(lines, dims.out_height, most_lines)
-        rows = (lines - 1) * dims.stride[0] + dims.reach[0]
-        return _Strip(left * channels, copied, pitch, lines, rows)
-
-    @property
-    def bytes(self) -> int:
-        return self.rows * self.pitch
 
 
 def conv_tile_heights(isa: Isa, dims: ConvDims) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.operands import ConvDims
+from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import Pointer, Value
 
 CHUNK = 64
@@ -91,10 +92,7 @@ class _Gather:
         self.inside_from = (pad + stride - 1) // stride
         room = get("width") - kernel_width + pad
         fits = (room + stride) // stride
-        self.inside_to = b.select(room.lt(0), b.i64(0), self._least(fits, get("out_width")))
-
-    def _least(self, a: Value, b: Value) -> Value:
-        return self.b.select(a.lt(b), a, b)
+        self.inside_to = b.select(room.lt(0), b.i64(0), smaller(fits, get("out_width")))
 
     def run(self) -> None:
         b, get = self.b, self.b.value
@@ -125,7 +123,7 @@ class _Gather:
         x = column * get("stride_x") - get("pad_x")
         inside = y.ge(0) & y.le(self.last_y) & column.ge(self.inside_from)
         inside = inside & column.lt(self.inside_to)
-        count = b.select(inside, self._least(self.inside_to - column, left), b.i64(1))
+        count = b.select(inside, smaller(self.inside_to - column, left), b.i64(1))
         with b.if_else(inside) as (then, other):
             with then:
                 cursor = [image + (y * self.line + x * get("pixel")), strip]

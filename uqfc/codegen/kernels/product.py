@@ -13,6 +13,7 @@ from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.operands import Operands
+from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.kernels.tile import Tile, emit_expand
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import PanelLayout, Storage, round_up
@@ -142,7 +143,7 @@ class _Panels:
     def run(self) -> None:
         b, stop, block = self.b, self.b.value("stop"), self.b.value("block")
         with b.loop(b.value("first"), stop, block) as first:
-            count = self._least(stop - first, block)
+            count = smaller(stop - first, block)
             weights = b.pointer("weights") + first * self.stored
             if self.expand is not None:
                 self._expand(self.expand, weights, first, count)
@@ -154,14 +155,11 @@ class _Panels:
                 rows.append(b.pointer("residual") + first)
                 steps.append(b.value("ldr") * pixels * chunk)
             with b.loop(0, lines, chunk, carry=rows) as line:
-                here = self._least(lines - line, chunk)
+                here = smaller(lines - line, chunk)
                 is_last = (line + here).eq(lines)
                 size = b.select(is_last, b.value("last_pixels"), pixels)
                 self._lines(weights, first, count, here, size, rows)
                 rows[:] = [p + step for p, step in zip(rows, steps, strict=True)]
-
-    def _least(self, a: Value, b: Value) -> Value:
-        return self.b.select(a.lt(b), a, b)
 
     def _expand(self, expand: Any, weights: Pointer, first: Value, count: Value) -> None:
         b = self.b
@@ -169,7 +167,7 @@ class _Panels:
         steps = b.value("panel_steps")
         with b.loop(0, count, self.panel) as channel:
             padded = (count - channel + (LANES - 1)) & ~(LANES - 1)
-            channels = self._least(padded, b.i64(self.panel))
+            channels = smaller(padded, b.i64(self.panel))
             source, target = weights + channel * self.stored, b.pointer("scratch")
             zero_points = self.zero_points + (first + channel)
             b.call(expand, source, zero_points, channels, steps, target + channel * self.used)
@@ -193,8 +191,8 @@ class _Panels:
         left = count - channel
         rest = changed | {"count": left}
         sizes = self.product.isa.tile_channels
-        for smaller, size in zip((0, *sizes), sizes, strict=False):
-            with b.when(left.gt(smaller) & left.le(size)):
+        for least, size in zip((0, *sizes), sizes, strict=False):
+            with b.when(left.gt(least) & left.le(size)):
                 self._panel(weights, first, channel, size, rest, rows)
 
     def _panel(
