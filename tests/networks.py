@@ -24,7 +24,7 @@ from uqfc.calibration import quantize_weights
 from uqfc.dialects import nn
 from uqfc.dialects.qkernel import Qkernel
 from uqfc.dialects.quant import DcastOp, ObserveOp, QuantParams, ScastOp, UniformType
-from uqfc.dialects.tensors import Array, Shape, i4, i8, shape_of, ui4, ui8
+from uqfc.dialects.tensors import Array, Shape, i2, i4, i8, shape_of, ui2, ui4, ui8
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
 from uqfc.passes.fold_calibration import FoldCalibrationPass, set_range
 from uqfc.passes.insert_observers import InsertObserversPass
@@ -47,7 +47,7 @@ ACTIVATIONS = (
 )
 CLAMPS = ACTIVATIONS[:5]
 FUNCTIONS = (*(a for a in ACTIVATIONS if a is not None), nn.fn("sigmoid"), nn.fn("silu"))
-STRATEGIES = ("int8", "int4", "mixed_int4_int8")
+STRATEGIES = ("int8", "int4", "mixed_int4_int8", "ternary", "binary")
 
 
 @dataclass
@@ -358,7 +358,14 @@ def quantized(
     return run(result, *passes)
 
 
-STORAGES = {"u8": (ui8, 0, 255), "i8": (i8, -128, 127), "u4": (ui4, 0, 15), "i4": (i4, -8, 7)}
+STORAGES = {
+    "u8": (ui8, 0, 255),
+    "i8": (i8, -128, 127),
+    "u4": (ui4, 0, 15),
+    "i4": (i4, -8, 7),
+    "u2": (ui2, 0, 3),
+    "i2": (i2, -2, 1),
+}
 
 
 def with_given_weights(module: ModuleOp, storage: str, per_channel: bool = True) -> ModuleOp:

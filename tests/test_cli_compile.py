@@ -14,7 +14,7 @@ import uqfc
 from tests.codegen.toy import needs_linker
 from uqfc.cli import main
 
-STRATEGIES = ("float32", "int8", "int4", "mixed_int4_int8")
+STRATEGIES = ("float32", "int8", "int4", "mixed_int4_int8", "ternary", "binary")
 SHAPE = (1, 3, 8, 8)
 
 

@@ -26,7 +26,7 @@ from uqfc.errors import (
 from uqfc.model import CompiledModel
 from uqfc.targets import load_target, missing_cpu_features
 
-STRATEGIES = ("float32", "int8", "int4", "mixed_int4_int8")
+STRATEGIES = ("float32", "int8", "int4", "mixed_int4_int8", "ternary", "binary")
 TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64", "edge_device_v2", "kirkwood_npu")
 LAYERS = ("stem", "depthwise", "pointwise", "head")
 
@@ -75,6 +75,11 @@ def layers(model: CompiledModel) -> dict[str, Any]:
         ({"calibration_samples": 0}, CalibrationError, "no samples"),
         ({"weight_quant": {"bits": 3}}, UqfcError, "weight_quant: unknown bits; accepted: gran"),
         ({"weight_quant": {"granularity": "row"}}, UqfcError, "'per_row'; accepted: per_channel"),
+        (
+            {"quant_strategy": "ternary", "weight_quant": {"symmetric": False}},
+            UqfcError,
+            "layer 'stem': ternary weights are symmetric",
+        ),
         ({"weight_quant": {"ranges": "max"}}, UqfcError, "'max'; accepted: minmax, mse"),
         ({"pass_pipeline": "no-such-pass"}, UqfcError, "no-such-pass"),
         ({"shapes": {"picture": IMAGE}}, ModelError, "picture"),
@@ -130,7 +135,7 @@ def test_only_known_kinds_of_files_are_written(tmp_path: Path) -> None:
 # --- decisions ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["int8", "int4"])
+@pytest.mark.parametrize("strategy", ["int8", "int4", "ternary", "binary"])
 def test_layers_say_what_they_got(strategy: str) -> None:
     found = layers(compiled(strategy, strict=True))
     assert tuple(found) == LAYERS
@@ -150,10 +155,11 @@ def test_float_layers_were_requested_to_be_float() -> None:
     assert all(layer.activation_dtype == "float32" for layer in model.layers)
 
 
-def test_a_target_without_int4_gets_int8_and_says_so() -> None:
-    found = layers(compiled("int4", target="edge_device_v2"))
+@pytest.mark.parametrize("strategy", ["int4", "ternary", "binary"])
+def test_a_target_without_narrow_weights_gets_int8_and_says_so(strategy: str) -> None:
+    found = layers(compiled(strategy, target="edge_device_v2"))
     assert {(la.requested, la.chosen, la.reason) for la in found.values()} == {
-        ("int4", "int8", "unsupported_by_target")
+        (strategy, "int8", "unsupported_by_target")
     }
 
 

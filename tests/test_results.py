@@ -85,7 +85,7 @@ def used(**options: Any) -> CompiledModel:
     return model
 
 
-@pytest.mark.parametrize("strategy", ["float32", "int8", "int4", "mixed_int4_int8"])
+@pytest.mark.parametrize("strategy", ["float32", "int8", "int4", "mixed_int4_int8", "ternary"])
 @needs_linker
 def test_a_restored_model_is_the_compiled_one(strategy: str, runs: Runs, tmp_path: Path) -> None:
     plain = compiled(quant_strategy=strategy, cache=False)

@@ -109,7 +109,7 @@ def network_for_tiles(strategy: str) -> ModuleOp:
 
 
 @on_every_target
-@pytest.mark.parametrize("strategy", ["int8", "int4", "mixed_int4_int8"])
+@pytest.mark.parametrize("strategy", ["int8", "int4", "mixed_int4_int8", "ternary", "binary"])
 def test_layers_that_are_large_enough_for_tiles(target: str, strategy: str) -> None:
     skip_unless_runnable(target)
     network = integer(network_for_tiles(strategy))

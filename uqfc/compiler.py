@@ -44,6 +44,8 @@ class QuantStrategy(StrEnum):
     INT8 = "int8"
     INT4 = "int4"
     MIXED = "mixed_int4_int8"
+    TERNARY = "ternary"
+    BINARY = "binary"
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,13 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
 ) -> CompiledModel:
     """Compile an ONNX model (path, bytes or ``onnx.ModelProto``) for a target.
 
-    ``quant_strategy`` is ``float32``, ``int8``, ``int4`` or ``mixed_int4_int8``; all but the first
-    need ``calibration_data`` (a path, or an iterable of samples) unless the model is quantized
-    already (QDQ or QOperator). ``weight_quant`` may say how weights are quantized: ``granularity``
-    (``channel`` or ``tensor``), ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes
-    dynamic dimensions. ``input_types`` makes float32 inputs uint8: a byte ``q`` stands for the real
-    value ``scale * (q - zero_point)``, given as ``{"x": UInt8(scale, zero_point)}``, or by
+    ``quant_strategy`` is ``float32``, or the type of the weights: ``int8``, ``int4``,
+    ``mixed_int4_int8``, ``ternary`` or ``binary``; all but the first need ``calibration_data`` (a
+    path, or an iterable of samples) unless the model is quantized already (QDQ or QOperator).
+    ``weight_quant`` may say how weights are quantized: ``granularity`` (``channel`` or ``tensor``),
+    ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes dynamic dimensions.
+    ``input_types`` makes float32 inputs uint8: a byte ``q`` stands for the real value
+    ``scale * (q - zero_point)``, given as ``{"x": UInt8(scale, zero_point)}``, or by
     ``{"x": "uint8"}`` for those that the network quantizes the input with; results have the same
     bits as for the dequantized float32 input, and calibration data stay real values. ``threads``:
     most threads of one run, which has the same results on any number of them. ``strict``: a layer
@@ -230,7 +233,7 @@ def quantize(
             f"quantization to {options.strategy} needs calibration data: an .npz or .npy file, "
             "a directory of images, or an iterable of samples"
         )
-    with_statistics = options.strategy in (QuantStrategy.INT4, QuantStrategy.MIXED)
+    with_statistics = options.strategy != QuantStrategy.INT8
     statistics = calibrate(
         module, data, options.method, with_statistics=with_statistics, progress=progress
     )

@@ -14,7 +14,7 @@ from xdsl.utils.exceptions import ParseError
 
 from uqfc.dialects import nn
 from uqfc.dialects.nn import Nn
-from uqfc.dialects.tensors import ELEMENT_DTYPES, Array
+from uqfc.dialects.tensors import ELEMENT_DTYPES, NARROW, Array
 
 
 def read(text: str) -> nn.ConstantOp:
@@ -53,7 +53,8 @@ def test_whole_floats(value: int) -> None:
 @pytest.mark.parametrize("element", ELEMENT_DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (5,), (2, 2), (3, 70)])
 def test_every_element_type(element: Attribute, shape: tuple[int, ...]) -> None:
-    value = (np.arange(np.prod(shape)) % 8).reshape(shape)
+    low, high = NARROW.get(element, (0, 7))
+    value = (low + np.arange(np.prod(shape)) % (high - low + 1)).reshape(shape)
     assert_reads_back(value.astype(ELEMENT_DTYPES[element]), element)
     assert_reads_back(np.full(shape, 1, ELEMENT_DTYPES[element]), element)
 

@@ -49,12 +49,12 @@ def test_exact(module: ModuleOp) -> None:
 
 
 @settings(max_examples=8)
-@pytest.mark.parametrize("storage", ["u8", "i8", "u4", "i4"])
+@pytest.mark.parametrize("storage", ["u8", "i8", "u4", "i4", "u2", "i2"])
 @given(module=networks())
 def test_every_storage_type_of_a_model_file(storage: str, module: ModuleOp) -> None:
     given_weights = with_given_weights(module, storage)
     after = assert_exact(converted(given_weights), CanonicalizeWeightsPass())
-    expected = (ui4,) if storage.endswith("4") else (i8, i16)
+    expected = (ui4,) if storage[1:] in ("4", "2") else (i8, i16)
     assert all(element_of(layer.weight) in expected for layer in layers_of(after))
 
 

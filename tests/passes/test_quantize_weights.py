@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
 
-from tests.networks import NetworkBuilder, calibrated, networks, quantized, run
+from tests.networks import STRATEGIES, NetworkBuilder, calibrated, networks, quantized, run
 from tests.passes.graphs import applied
 from uqfc.calibration import GramAccumulator
 from uqfc.dialects import nn
@@ -78,13 +78,29 @@ def test_int4_weights_are_asymmetric_per_channel(module: ModuleOp) -> None:
 
 
 @settings(max_examples=25)
-@given(networks(), st.sampled_from(["int8", "int4", "mixed_int4_int8"]))
+@given(networks(), st.sampled_from(["ternary", "binary"]))
+def test_ternary_and_binary_weights_have_their_levels_per_channel(
+    module: ModuleOp, strategy: str
+) -> None:
+    for old, new in before_and_after(module, strategy):
+        q, params = stored(new)
+        assert (params.storage, params.qmin, params.qmax, params.axis) == ("i2", -1, 1, 0)
+        assert not any(params.zero_points)
+        weight = constant_of(old, 1)
+        assert set(np.unique(q)) <= ({-1, 0, 1} if strategy == "ternary" else {-1, 1})
+        assert (q[weight < 0] <= 0).all()
+        assert (q[weight > 0] >= 0).all()
+
+
+@settings(max_examples=25)
+@given(networks(), st.sampled_from(STRATEGIES))
 def test_names_decisions_and_biases_stay(module: ModuleOp, strategy: str) -> None:
     for old, new in before_and_after(module, strategy):
         assert new.layer == old.layer
         decision = decision_of(new)
         assert decision is not None
-        assert decision.chosen == {"i8": "int8", "u4": "int4"}[stored(new)[1].storage]
+        given_by = {"i8": ("int8",), "u4": ("int4",), "i2": ("ternary", "binary")}
+        assert decision.chosen in given_by[stored(new)[1].storage]
         assert (new.bias is None) == (old.bias is None)
         if old.bias is not None:
             assert constant_of(old, 2).tobytes() == constant_of(new, 2).tobytes()
@@ -95,7 +111,7 @@ def test_names_decisions_and_biases_stay(module: ModuleOp, strategy: str) -> Non
     st.integers(0, 99),
     st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1e6]),
     st.sampled_from([0.0, 1e-20, 1.0, 1e6, 1e20]),
-    st.sampled_from(["int8", "int4"]),
+    st.sampled_from(["int8", "int4", "ternary", "binary"]),
 )
 def test_every_bias_fits_the_accumulator(
     seed: int, weight: float, bias: float, strategy: str
@@ -117,14 +133,15 @@ def statistics_of(x: Array, layer: str) -> dict[str, LayerStatistics]:
 
 
 @settings(max_examples=20)
+@pytest.mark.parametrize("strategy", ["int4", "ternary", "binary"])
 @given(st.integers(0, 99), st.integers(2, 20), st.integers(1, 4))
-def test_statistics_never_make_the_output_worse(seed: int, k: int, n: int) -> None:
+def test_statistics_never_make_the_output_worse(strategy: str, seed: int, k: int, n: int) -> None:
     """The squared error of the layer's output on the data that the statistics are of."""
     b = NetworkBuilder([(1, k)], seed)
     module = b.module([b.linear(b.block.args[0], n)])
     x = b.random.standard_normal((40, k)) @ b.random.standard_normal((k, k))
     x = x.astype(np.float32)
-    passes = SelectBitWidthPass("int4", "x86-64"), FoldCalibrationPass()
+    passes = SelectBitWidthPass(strategy, "x86-64"), FoldCalibrationPass()
     ready = run(calibrated(module), *passes)
     (original,) = layers_of(module)
     weight, bias = (constant_of(original, i).astype(np.float64) for i in (1, 2))

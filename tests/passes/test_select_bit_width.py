@@ -11,10 +11,12 @@ from uqfc.dialects import nn
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.select_bit_width import (
     SENSITIVITY,
+    WIDTHS,
     Decision,
     Reason,
     SelectBitWidthPass,
     decision_of,
+    narrowest_supported,
 )
 from uqfc.passes.support.quantizable import LAYERS
 
@@ -24,14 +26,14 @@ def decisions(module: ModuleOp) -> list[Decision | None]:
 
 
 @settings(max_examples=25)
-@given(networks(), st.sampled_from(["int8", "int4", "mixed_int4_int8"]))
+@given(networks(), st.sampled_from([*WIDTHS, "mixed_int4_int8"]))
 def test_exact(module: ModuleOp, strategy: str) -> None:
     assert_exact(module, InsertObserversPass(), SelectBitWidthPass(strategy, "x86-64"))
 
 
 @settings(max_examples=25)
 @given(networks())
-@pytest.mark.parametrize("strategy", ["int8", "int4"])
+@pytest.mark.parametrize("strategy", WIDTHS)
 def test_every_layer_gets_what_was_requested(strategy: str, module: ModuleOp) -> None:
     chosen = run(with_observers(module), SelectBitWidthPass(strategy, "x86-64"))
     assert set(decisions(chosen)) == {Decision(strategy, strategy, Reason.REQUESTED)}
@@ -42,6 +44,16 @@ def test_every_layer_gets_what_was_requested(strategy: str, module: ModuleOp) ->
 def test_a_target_without_int4_gets_int8(module: ModuleOp, strategy: str) -> None:
     chosen = run(with_observers(module), SelectBitWidthPass(strategy, "edge_device_v2"))
     assert set(decisions(chosen)) == {Decision("int4", "int8", Reason.UNSUPPORTED_BY_TARGET)}
+
+
+@given(st.sampled_from(WIDTHS), st.sets(st.sampled_from(["float32", *WIDTHS])))
+def test_a_weight_type_falls_back_to_the_next_wider_one(
+    requested: str, supported: set[str]
+) -> None:
+    chosen = narrowest_supported(requested, supported)
+    between = WIDTHS[WIDTHS.index(requested) : WIDTHS.index(chosen)]
+    assert not supported & set(between)
+    assert chosen in supported or chosen == "int8"
 
 
 @settings(max_examples=25)

@@ -42,9 +42,9 @@ def test_shipped_tables_are_sound_and_named_as_their_files(name: str) -> None:
 def test_modelled_devices_say_so() -> None:
     modelled = {name for name in available_targets() if load_target(name).modelled}
     assert modelled == {"edge_device_v2", "kirkwood_npu"}
-    int4: WeightDtype = "int4"
-    assert int4 not in load_target("edge_device_v2").weight_dtypes
-    assert int4 in load_target("kirkwood_npu").weight_dtypes
+    narrow: set[WeightDtype] = {"int4", "ternary", "binary"}
+    assert not narrow & set(load_target("edge_device_v2").weight_dtypes)
+    assert narrow < set(load_target("kirkwood_npu").weight_dtypes)
 
 
 def test_users_table(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_users_table(tmp_path: Path) -> None:
     [
         ('isa = "portable"', 'isa = "neon"', ["isa", "'avxvnni', 'avx2' or 'portable'", "neon"]),
         ('isa = "portable"', 'isa = "avx2"', ["avx2", "x86_64 triple", "portable"]),
-        ('["int8"]', '["int3"]', ["weight_dtypes.0", "'int8', 'int4' or 'float32'", "int3"]),
+        ('["int8"]', '["int3"]', ["weight_dtypes.0", "'ternary', 'binary' or 'float32'", "int3"]),
         ('["int8"]', "[]", ["weight_dtypes", "at least 1"]),
         ('cpu = "neoverse-n1"', "", ["cpu: required"]),
         ("features", "featurs", ["featurs", "unknown field", "did you mean 'features'"]),

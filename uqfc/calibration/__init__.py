@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uqfc.calibration.data import CalibrationData, iterate
+from uqfc.calibration.few_levels import binary_weights, signs, ternary_weights
 from uqfc.calibration.images import Preprocess
 from uqfc.calibration.observers import CalibrationMethod, Observer, make_observer
 from uqfc.calibration.parameters import (
@@ -33,10 +34,13 @@ __all__ = [
     "adaptive_round",
     "affine_parameters",
     "bias_correction",
+    "binary_weights",
     "equalize",
     "integer_range",
     "iterate",
     "make_observer",
     "quantize_weights",
     "reconstruction_error",
+    "signs",
+    "ternary_weights",
 ]

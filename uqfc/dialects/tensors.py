@@ -36,6 +36,8 @@ ui8 = IntegerType(8, Signedness.UNSIGNED)
 i8 = IntegerType(8)
 ui4 = IntegerType(4, Signedness.UNSIGNED)
 i4 = IntegerType(4)
+ui2 = IntegerType(2, Signedness.UNSIGNED)
+i2 = IntegerType(2)
 i16 = IntegerType(16)
 
 ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
@@ -44,13 +46,18 @@ ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
     i1: np.dtype(np.bool_),
     i4: np.dtype(np.int8),
     ui4: np.dtype(np.uint8),
+    i2: np.dtype(np.int8),
+    ui2: np.dtype(np.uint8),
     i8: np.dtype(np.int8),
     ui8: np.dtype(np.uint8),
     i16: np.dtype(np.int16),
     i32: np.dtype(np.int32),
     i64: np.dtype(np.int64),
 }
-"""How the elements of a tensor are held in NumPy. Four-bit values take a byte each."""
+"""How the elements of a tensor are held in NumPy. Values below 8 bits take a byte each."""
+
+NARROW: dict[Attribute, tuple[int, int]] = {i4: (-8, 7), ui4: (0, 15), i2: (-2, 1), ui2: (0, 3)}
+"""Bounds of the types that take a whole byte in NumPy."""
 
 
 ALL_ONES = np.uint8(255)
@@ -66,9 +73,9 @@ def numpy_dtype(element: Attribute) -> np.dtype[Any]:
 
 
 def element_type(dtype: np.dtype[Any]) -> Attribute:
-    """The element type of a NumPy dtype (never a four-bit one)."""
+    """The element type of a NumPy dtype (never one below 8 bits)."""
     for element, candidate in ELEMENT_DTYPES.items():
-        if candidate == dtype and element not in (i4, ui4):
+        if candidate == dtype and element not in NARROW:
             return element
     raise VerifyException(f"dtype {dtype} has no element type")
 

@@ -8,18 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import i1
-from xdsl.ir import Attribute
 
 from uqfc.dialects import nn
 from uqfc.dialects.nn.base import FnAttr
 from uqfc.dialects.tensors import (
     ELEMENT_DTYPES,
+    NARROW,
     Array,
     element_of,
-    i4,
     int_tuple,
     shape_of,
-    ui4,
 )
 from uqfc.elementary import UNARY, evaluate_pow
 from uqfc.interpreter.registry import meaning
@@ -150,10 +148,6 @@ def gather(op: nn.GatherOp, x: Array, indices: Array) -> Array:
     return np.take(x, np.clip(wrapped, 0, size - 1), axis=axis)
 
 
-FOUR_BIT: dict[Attribute, tuple[int, int]] = {i4: (-8, 7), ui4: (0, 15)}
-"""Bounds of the types that take a whole byte in NumPy."""
-
-
 @meaning(nn.CastOp)
 def cast_(op: nn.CastOp, x: Array) -> Array:
     element = element_of(op.result)
@@ -163,7 +157,7 @@ def cast_(op: nn.CastOp, x: Array) -> Array:
     if dtype.kind == "f" or x.dtype.kind != "f":
         return x.astype(dtype)
     limits = np.iinfo(dtype)
-    low, high = FOUR_BIT.get(element, (int(limits.min), int(limits.max)))
+    low, high = NARROW.get(element, (int(limits.min), int(limits.max)))
     exact = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
     inside = np.clip(exact, low, high).astype(dtype)
     return np.where(exact >= high, dtype.type(high), inside)

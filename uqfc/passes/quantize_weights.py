@@ -1,10 +1,11 @@
 """``quantize-weights``: constant weights of the chosen type, with rounding that suits the data.
 
 By default int8 weights are symmetric per output channel, ``i8<-127:127>``, and int4 weights
-asymmetric, ``u4``, which costs a kernel nothing. With statistics of a layer's input
-(``LayerStatistics``) int4 weights are rounded to reconstruct the layer's output and the bias takes
-up the expected difference that is left. The weight operand becomes constant → ``quant.scast`` →
-``quant.dcast``.
+asymmetric, ``u4``, which costs a kernel nothing; ternary and binary weights are ``i2<-1:1>`` with
+the scale of the least squared error. With statistics of a layer's input (``LayerStatistics``) int4
+and ternary weights are rounded to reconstruct the layer's output, and the bias takes up the
+expected difference that is left, of binary weights too. The weight operand becomes constant →
+``quant.scast`` → ``quant.dcast``.
 
 Law: each weight moves by at most scale / 2 if it is rounded to nearest and its range is not
 clipped; with statistics the squared error of the layer's output is never above that.
@@ -24,10 +25,14 @@ from xdsl.rewriter import Rewriter
 
 from uqfc.calibration import (
     GramAccumulator,
+    QuantizedWeights,
     WeightMethod,
     adaptive_round,
     bias_correction,
+    binary_weights,
     quantize_weights,
+    signs,
+    ternary_weights,
 )
 from uqfc.dialects import nn
 from uqfc.dialects.quant import (
@@ -67,10 +72,15 @@ WEIGHT_TYPES: dict[tuple[str, bool], WeightType] = {
     ("int8", False): WeightType("u8", 0, 255, symmetric=False, method="minmax"),
     ("int4", True): WeightType("i4", -8, 7, symmetric=True, method="mse"),
     ("int4", False): WeightType("u4", 0, 15, symmetric=False, method="mse"),
+    ("ternary", True): WeightType("i2", -1, 1, symmetric=True, method="mse"),
+    ("binary", True): WeightType("i2", -1, 1, symmetric=True, method="mse"),
 }
 """By weight dtype and whether it is symmetric."""
-SYMMETRIC = {"int8": True, "int4": False}
+SYMMETRIC = {"int8": True, "int4": False, "ternary": True, "binary": True}
 """What is used if the user does not say: asymmetric int4 costs a kernel nothing, int8 does."""
+FEW_LEVELS = {"ternary": ternary_weights, "binary": binary_weights}
+RECONSTRUCTED = ("int4", "ternary", "binary")
+"""Whose statistics are used."""
 GRANULARITIES = ("per_channel", "per_tensor")
 
 
@@ -106,6 +116,16 @@ def usable_scales(scale: F32, weight: F32, bias: F32 | None, x_scale: float) -> 
     wanted = np.where(empty, resolving, np.maximum(scale.astype(np.float64), least))
     wanted = np.minimum(wanted, LARGEST_SCALE)
     return np.nextafter(wanted.astype(np.float32), np.float32(np.inf))
+
+
+def first_guess(
+    weight: F32, dtype: str, kind: WeightType, axis: int | None, method: str
+) -> QuantizedWeights:
+    """Parameters from the weights alone."""
+    if dtype in FEW_LEVELS and method == WeightMethod.MSE:
+        return FEW_LEVELS[dtype](weight, axis)
+    limits, symmetric = (kind.qmin, kind.qmax), kind.symmetric
+    return quantize_weights(weight, *limits, axis=axis, symmetric=symmetric, method=method)
 
 
 def quantized(weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: F64 | None) -> I32:
@@ -150,24 +170,21 @@ class QuantizeWeightsPass(ModulePass):
         if decision.chosen not in SYMMETRIC:
             return
         symmetric = SYMMETRIC[decision.chosen] if self.symmetric is None else self.symmetric
+        if (decision.chosen, symmetric) not in WEIGHT_TYPES:
+            raise UqfcError(f"layer '{layer.layer}': {decision.chosen} weights are symmetric")
         kind = WEIGHT_TYPES[decision.chosen, symmetric]
         bias = float_array(layer.bias)
         if not all(v is None or np.isfinite(v).all() for v in (weight, bias)):
             raise CalibrationError(f"layer '{layer.layer}': weights or bias are not all finite")
         axis = 0 if self.granularity == "per_channel" else None
-        guess = quantize_weights(
-            weight,
-            kind.qmin,
-            kind.qmax,
-            axis=axis,
-            symmetric=kind.symmetric,
-            method=self.ranges or kind.method,
-        )
+        guess = first_guess(weight, decision.chosen, kind, axis, self.ranges or kind.method)
         scale = usable_scales(np.atleast_1d(guess.scale), weight, bias, x_scale)
         zero_point = np.atleast_1d(guess.zero_point)
-        seen = self.statistics.get(layer.layer) if decision.chosen == "int4" else None
-        gram = None if seen is None else seen.gram.gram
-        q = quantized(weight, kind, scale, zero_point, gram)
+        seen = self.statistics.get(layer.layer) if decision.chosen in RECONSTRUCTED else None
+        if decision.chosen == "binary":
+            q = signs(weight)
+        else:
+            q = quantized(weight, kind, scale, zero_point, None if seen is None else seen.gram.gram)
         params = QuantParams.of(
             kind.storage, scale, zero_point, axis=axis, qmin=kind.qmin, qmax=kind.qmax
         )

@@ -1,7 +1,7 @@
 """``select-bit-width``: a weight type for every layer, with its reason.
 
-Each layer gets the attributes ``weight_dtype`` (``int8``, ``int4`` or ``float32``), ``requested``
-and ``reason``. A weight type that the target lacks falls back to int8; a layer that
+Each layer gets the attributes ``weight_dtype`` (one of ``WIDTHS``, or ``float32``), ``requested``
+and ``reason``. A weight type that the target lacks falls back to the next wider one; a layer that
 ``insert-observers`` left alone, because its weights are no constants, stays float32.
 
 Law: exact. Only attributes change.
@@ -9,6 +9,7 @@ Law: exact. Only attributes change.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -62,13 +63,23 @@ def decision_of(op: Operation) -> Decision | None:
     return Decision(texts[0], texts[1], Reason(texts[2])) if len(texts) == 3 else None
 
 
+WIDTHS = ("binary", "ternary", "int4", "int8")
+"""Types of weights, each of which holds the values of those before it."""
+
+
+def narrowest_supported(requested: str, supported: Collection[str]) -> str:
+    """The first of ``WIDTHS``, from ``requested`` on, that a target has; int8 if it has none."""
+    wider = WIDTHS[WIDTHS.index(requested) :]
+    return next((dtype for dtype in wider if dtype in supported), WIDTHS[-1])
+
+
 SENSITIVITY = "sensitivity_int4"
 """Attribute: share of a layer's output power that int4 weights lose (from calibration)."""
 
 
 @dataclass(frozen=True)
 class SelectBitWidthPass(ModulePass):
-    """``strategy`` is int8, int4 or mixed_int4_int8; ``target`` a name or path.
+    """``strategy`` is one of ``WIDTHS`` or mixed_int4_int8; ``target`` a name or path.
 
     ``mixed_int4_int8`` keeps int8 where int4 would lose more than ``tolerance`` of the output's
     power; a layer without that statistic counts as not sensitive.
@@ -86,11 +97,12 @@ class SelectBitWidthPass(ModulePass):
                 set_decision(layer, self.decide(layer, supported))
 
     def decide(self, layer: nn.Conv2dOp | nn.LinearOp, supported: tuple[str, ...]) -> Decision:
-        requested = "int8" if self.strategy == "int8" else "int4"
+        requested = self.strategy if self.strategy in WIDTHS else "int4"
         if not isinstance(layer.x.owner, ObserveOp):
             return Decision(requested, "float32", Reason.NO_KERNEL)
         if requested not in supported:
-            return Decision(requested, "int8", Reason.UNSUPPORTED_BY_TARGET)
+            chosen = narrowest_supported(requested, supported)
+            return Decision(requested, chosen, Reason.UNSUPPORTED_BY_TARGET)
         loss = layer.attributes.get(SENSITIVITY)
         sensitive = isinstance(loss, FloatAttr) and loss.value.data > self.tolerance
         if self.strategy == "mixed_int4_int8" and sensitive:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 Isa: TypeAlias = Literal["amx", "vnni512", "avxvnni", "avx2", "portable"]
 """The family of kernels that codegen emits; ``portable`` is plain LLVM vectors."""
 
-WeightDtype: TypeAlias = Literal["int8", "int4", "float32"]
+WeightDtype: TypeAlias = Literal["int8", "int4", "ternary", "binary", "float32"]
 ActivationDtype: TypeAlias = Literal["uint8", "int8", "float32"]
 Granularity: TypeAlias = Literal["per_tensor", "per_channel"]
 

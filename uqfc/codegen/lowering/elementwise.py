@@ -31,15 +31,17 @@ from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
-from uqfc.dialects.tensors import element_of, i4, i8, int_tuple, shape_of, ui4, ui8
+from uqfc.dialects.tensors import element_of, i2, i4, i8, int_tuple, shape_of, ui2, ui4, ui8
 
-# Four-bit elements outside of packed weights take a byte each.
+# Elements below 8 bits take a byte each outside of packed weights.
 DTYPES: dict[Attribute, Dtype] = {
     f32: "f32",
     ui8: "u8",
     i8: "i8",
     ui4: "u8",
     i4: "i8",
+    ui2: "u8",
+    i2: "i8",
     i32: "i32",
     i64: "i64",
     i1: "i1",

@@ -19,8 +19,10 @@ from uqfc.dialects.nn.base import format_float
 from uqfc.dialects.tensors import (
     Shape,
     element_of,
+    i2,
     i4,
     i8,
+    ui2,
     ui4,
     ui8,
 )
@@ -30,9 +32,18 @@ STORAGE_RANGES: dict[str, tuple[int, int]] = {
     "i8": (-128, 127),
     "u4": (0, 15),
     "i4": (-8, 7),
+    "u2": (0, 3),
+    "i2": (-2, 1),
     "i32": (-(2**31), 2**31 - 1),
 }
-STORAGE_ELEMENTS: dict[str, Attribute] = {"u8": ui8, "i8": i8, "u4": ui4, "i4": i4}
+STORAGE_ELEMENTS: dict[str, Attribute] = {
+    "u8": ui8,
+    "i8": i8,
+    "u4": ui4,
+    "i4": i4,
+    "u2": ui2,
+    "i2": i2,
+}
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from xdsl.traits import Pure
 
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import DequantizeOp, IntegerLayerOp, QuantizeOp
-from uqfc.dialects.quant import DcastOp, QcastOp, QuantParams, ScastOp, UniformType, uniform_of
-from uqfc.dialects.tensors import Array, element_of, i4, i8, shape_of, ui8
+from uqfc.dialects.quant import DcastOp, QcastOp, ScastOp, UniformType, uniform_of
+from uqfc.dialects.tensors import Array, element_of, i2, i4, i8, shape_of, ui8
 from uqfc.numerics import quantize
 from uqfc.passes.select_bit_width import Decision, Reason, decision_of, set_decision
 from uqfc.passes.support.integer.elementwise import integer_form, moved, moved_array
@@ -27,8 +27,6 @@ from uqfc.passes.support.integer.layers import Layer, integer_layer
 from uqfc.passes.support.integer.values import Affine, Quantized, unsigned
 from uqfc.passes.support.integer.weights import QuantizedConstant
 from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations, has_integer_form
-
-STORAGE_NAMES = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}
 
 
 class Converter:
@@ -144,7 +142,7 @@ class Converter:
         """``x`` between ui8 and its storage type: signed storage differs by 128."""
         if element_of(x) == target:
             return x
-        if not {element_of(x), target} & {i8, i4}:
+        if not {element_of(x), target} & {i8, i4, i2}:
             made = nn.CastOp(x, target)
             self.insert([made], at, at)
             return made.result
@@ -187,7 +185,7 @@ class Converter:
         """Why a layer stays in float32; its operands must be those of the input graph."""
         before, weights = decision_of(layer), self.constants.get(layer.weight)
         if before is None and weights is not None:
-            before = given(weights.params)
+            before = given(weights)
         if before is None or before.requested == "float32":
             return Decision("float32", "float32", Reason.REQUESTED)
         quantized = self.operands_are_quantized(layer)
@@ -260,14 +258,12 @@ class Converter:
 
     def decision(self, source: Operation) -> Decision:
         """The layer's own, or that of a model that came quantized."""
-        params = self.constants[source.operands[1]].params
-        return decision_of(source) or given(params)
+        return decision_of(source) or given(self.constants[source.operands[1]])
 
 
-def given(params: QuantParams) -> Decision:
+def given(weights: QuantizedConstant) -> Decision:
     """The decision of a model that came quantized."""
-    dtype = STORAGE_NAMES[params.storage]
-    return Decision(dtype, dtype, Reason.REQUESTED)
+    return Decision(weights.dtype, weights.dtype, Reason.REQUESTED)
 
 
 def has_integer_form_here(op: Operation) -> bool:

@@ -9,12 +9,15 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import Epilogue, IntegerLayerOp, QConv2dOp, QLinearOp
 from uqfc.dialects.quant import STORAGE_ELEMENTS
-from uqfc.dialects.tensors import Array, int_tuple, numpy_dtype, ui8
+from uqfc.dialects.tensors import Array, i4, int_tuple, numpy_dtype, ui4, ui8
 from uqfc.numerics import F32, Activation, multiplier
 from uqfc.passes.support.integer.values import Affine, Quantized, are_usable
 from uqfc.passes.support.integer.weights import QuantizedConstant, folded_addend
 
 Layer = nn.Conv2dOp | nn.LinearOp
+
+WEIGHT_ELEMENTS: dict[str, Attribute] = {**STORAGE_ELEMENTS, "i2": i4, "u2": ui4}
+"""How an integer layer holds weights of each storage type: kernels have none below 4 bits."""
 
 
 def integer_layer(
@@ -37,7 +40,7 @@ def integer_layer(
     factors, epilogue = epilogue_of(x.affine, scales, residual, activation, target)
     if not are_usable(factors, epilogue.residual_multiplier, epilogue.reciprocal):
         return None
-    storage = STORAGE_ELEMENTS[weights.params.storage]
+    storage = WEIGHT_ELEMENTS[weights.params.storage]
     constants = [
         nn.ConstantOp(weights.array.astype(numpy_dtype(storage)), storage),
         nn.ConstantOp(np.ascontiguousarray(zeros)),

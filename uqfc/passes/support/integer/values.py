@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from xdsl.ir import SSAValue
 
-from uqfc.dialects.quant import QuantParams
+from uqfc.dialects.quant import STORAGE_ELEMENTS, QuantParams
 from uqfc.numerics import F32, quantize
 
 LARGEST_MULTIPLIER = 2.0**90
@@ -50,7 +50,7 @@ class Quantized:
 
 def unsigned(params: QuantParams) -> Affine | None:
     """The ui8 form of per-tensor 8-bit (or narrower) parameters; None for any others."""
-    if params.axis is not None or params.storage not in ("u8", "i8", "u4", "i4"):
+    if params.axis is not None or params.storage not in STORAGE_ELEMENTS:
         return None
     shift = 128 if params.storage[0] == "i" else 0
     return Affine(

@@ -13,6 +13,9 @@ from uqfc.numerics import F32, F64, I32, dequantize, fold_bias
 
 ACCUMULATOR_LIMIT = 2**31 - 1
 
+WEIGHT_DTYPES = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4", "i2": "int4", "u2": "int4"}
+"""What weights of a storage type count as: kernels hold two bits in four."""
+
 
 @dataclass(frozen=True)
 class QuantizedConstant:
@@ -25,6 +28,14 @@ class QuantizedConstant:
     def real(self) -> F32:
         """The float32 values."""
         return dequantize(self.array, *self.params.broadcast(self.array.shape))
+
+    @property
+    def dtype(self) -> str:
+        """What such weights are called: int8, int4, ternary (-1, 0, 1) or binary (-1, 1)."""
+        params = self.params
+        if (params.storage, params.qmin, params.qmax) != ("i2", -1, 1) or any(params.zero_points):
+            return WEIGHT_DTYPES[params.storage]
+        return "binary" if np.all(self.array) else "ternary"
 
     @property
     def is_per_channel(self) -> bool:
