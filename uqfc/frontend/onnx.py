@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
-from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
-from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Block, Region, SSAValue
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Block, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.tensors import Shape, numpy_dtype, tensor_type, type_of
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
+from uqfc.frontend.finishing import hint, main_function
 from uqfc.frontend.folding import fold_by_reference
 from uqfc.frontend.loading import LoadedModel, load_model, node_name, parse_model, prepare
 from uqfc.frontend.node import Node
@@ -214,18 +214,13 @@ class Importer:
         check_outputs(self.outputs, types, self.source)
         for info in self.outputs:
             self._note_type(f"output {info.name}", info.type.tensor_type.elem_type)
-        block.add_op(ReturnOp(*results))
-        remove_unused(block)
-        signature = ([a.type for a in block.args], [r.type for r in results])
-        function = FuncOp("main", signature, Region(block))
-        for name, strings in {
+        attributes = {
             "input_names": list(self.signature.shapes),
             "output_names": names,
             "assumed_batch": list(self.signature.assumed_batch),
             "retyped": list(self.retyped),
-        }.items():
-            function.attributes[name] = ArrayAttr([StringAttr(s) for s in strings])
-        return ModuleOp([function])
+        }
+        return main_function(block, results, attributes)
 
     def _output(self, name: str, builder: Builder) -> SSAValue:
         """A graph output as an ordinary tensor."""
@@ -245,16 +240,3 @@ def storage(value: Value | None, converter: Converter, builder: Builder) -> Valu
     if not isinstance(value, SSAValue) or converter.moves:
         return value
     return builder.stored(value)
-
-
-def hint(name: str) -> str | None:
-    """The ONNX name as a name in printed IR, where it can be one."""
-    text = "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
-    return f"_{text}" if text[:1].isdigit() else text or None
-
-
-def remove_unused(block: Block) -> None:
-    """Erase ops whose results nobody uses: those that only fed shape arithmetic."""
-    for op in reversed(list(block.ops)):
-        if op.results and not any(r.uses for r in op.results):
-            block.erase_op(op)

@@ -32,12 +32,12 @@ def max_pool(node: Node, b: Builder) -> Value:
 def average_pool(node: Node, b: Builder) -> Value:
     x = node.float_in(0)
     images = as_images(b, x)
-    return as_tensor(b, average(node, b, images, pool_window(node, x)), rank(x) - 2)
+    average = average_of(b, images, pool_window(node, x), node.flag("count_include_pad"))
+    return as_tensor(b, average, rank(x) - 2)
 
 
-def average(node: Node, b: Builder, images: Value, w: Window) -> Value:
-    """Padding counts if the node says so; what ``ceil_mode`` adds beyond it never does."""
-    include = node.flag("count_include_pad")
+def average_of(b: Builder, images: Value, w: Window, include: bool) -> Value:
+    """Padding counts if ``include``; what ``ceil_mode`` adds beyond it never does."""
     padding = w.padding
     if include and any(w.extra):
         images = b.pad(images, (0, *w.low, 0), (0, *w.high, 0))

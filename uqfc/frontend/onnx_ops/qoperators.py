@@ -13,7 +13,7 @@ from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops.convolution import convolve
 from uqfc.frontend.onnx_ops.matmul import general_multiply, multiply
-from uqfc.frontend.onnx_ops.pooling import average, pool_window
+from uqfc.frontend.onnx_ops.pooling import average_of, pool_window
 from uqfc.frontend.onnx_ops.quantization import Scheme, dequantized, quantized, storage_of
 from uqfc.frontend.onnx_ops.reductions import softmax_of
 from uqfc.frontend.onnx_ops.registry import MICROSOFT, converter
@@ -119,7 +119,8 @@ def qlinear_global_average_pool(node: Node, b: Builder) -> Value:
 def qlinear_average_pool(node: Node, b: Builder) -> Value:
     node.must_be("channels_last", 0, 0)
     x = operand(node, b, 0)
-    pooled = average(node, b, as_images(b, x), pool_window(node, x))
+    include = node.flag("count_include_pad")
+    pooled = average_of(b, as_images(b, x), pool_window(node, x), include)
     return result(node, b, as_tensor(b, pooled, rank(x) - 2), 3)
 
 

@@ -1,0 +1,16 @@
+"""Reads programs of ``torch.export`` into the ``nn`` dialect. Imports torch; ``uqfc`` does not."""
+
+from __future__ import annotations
+
+from uqfc.frontend.torch.importer import import_torch, unsupported_modules
+from uqfc.frontend.torch.network import LayerOrigin, TorchNetwork, UnsupportedCall
+from uqfc.frontend.torch.ops import CONVERTERS
+
+__all__ = [
+    "CONVERTERS",
+    "LayerOrigin",
+    "TorchNetwork",
+    "UnsupportedCall",
+    "import_torch",
+    "unsupported_modules",
+]

@@ -1,0 +1,222 @@
+"""``torch.export`` → ``nn``: walks the graph in order and lets the converters do the calls."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from torch.export import ExportedProgram
+from torch.fx import Node
+from xdsl.ir import Attribute, Block, SSAValue
+from xdsl.utils.exceptions import VerifyException
+
+from uqfc.dialects.tensors import tensor_type
+from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
+from uqfc.frontend.builder import Builder
+from uqfc.frontend.finishing import hint, main_function
+from uqfc.frontend.torch.call import Call
+from uqfc.frontend.torch.layers import (
+    layer_names,
+    layer_origins,
+    module_of,
+    op_name,
+    other_uses,
+)
+from uqfc.frontend.torch.network import TorchNetwork, UnsupportedCall
+from uqfc.frontend.torch.ops import CONVERTERS
+from uqfc.frontend.torch.program import (
+    ELEMENTS,
+    EXACT,
+    Program,
+    as_constant,
+    dtype_of,
+    read_program,
+    shapes_of,
+)
+from uqfc.frontend.values import Constant, Quantized, UnsupportedUseError, Value, dims, kind
+
+Results = Value | list[Value | None]
+MOVES = frozenset(name for name, each in CONVERTERS.items() if each.moves)
+
+
+def import_torch(program: ExportedProgram, source: str = "module") -> TorchNetwork:
+    """A network that computes what the exported module computes; ``source`` is what messages call
+    it. The program is ``torch.export.export(module.eval(), (example,))``, whose shapes are kept.
+
+    Raises UnsupportedError with all calls that cannot be imported (as ``UnsupportedCall``),
+    ModelError if the program is inconsistent or too large.
+    """
+    importer = Importer(read_program(program, source), source)
+    network = importer.run()
+    if importer.failed:
+        raise UnsupportedError(importer.failed, source)
+    assert network is not None
+    return network
+
+
+def unsupported_modules(program: ExportedProgram, source: str = "module") -> list[UnsupportedCall]:
+    """The calls that ``import_torch`` would refuse, with the modules that make them."""
+    importer = Importer(read_program(program, source), source)
+    importer.run()
+    return importer.failed
+
+
+class Importer:
+    """The state of one import: values by their node, the builder, what went wrong."""
+
+    def __init__(self, program: Program, source: str) -> None:
+        self.program = program
+        self.source = source
+        self.calls = [
+            n for n in program.nodes if n.op not in ("placeholder", "output") and not is_part(n)
+        ]
+        self.names = layer_names(self.calls, MOVES)
+        self.values: dict[Node, Results] = {}
+        self.failed: list[UnsupportedCall] = []
+        self.retyped: dict[str, None] = {}
+
+    def run(self) -> TorchNetwork | None:
+        """Convert every call; None if some could not be."""
+        block = Block()
+        for node, name in self.program.inputs.items():
+            block.insert_arg(self._input_type(node, name), len(block.args))
+            block.args[-1].name_hint = hint(name)
+            self.values[node] = block.args[-1]
+        builder = Builder(block)
+        for node in self.program.nodes:
+            if node in self.names:
+                self._convert(node, builder)
+            elif is_part(node):
+                self._part(node)
+        return None if self.failed else self._finish(block, builder)
+
+    def _input_type(self, node: Node, name: str) -> Attribute:
+        dtype, (shape,) = dtype_of(node), shapes_of(node)
+        why = ""
+        if dtype not in ELEMENTS:
+            why = f"elements of type {dtype} are not supported"
+        elif -1 in shape:
+            why = f"dimension {shape.index(-1)} is dynamic; export the module with static shapes"
+        if why:
+            raise UnsupportedError([UnsupportedNode(name, "input", why)], self.source)
+        self._note_type(f"input {name}", node)
+        return tensor_type(shape, ELEMENTS[dtype])  # pyright: ignore[reportArgumentType] # a key
+
+    def _convert(self, node: Node, builder: Builder) -> None:
+        builder.layer = self.names[node]
+        try:
+            self.values[node] = self._results(node, builder)
+        except Unavailable:
+            return
+        except UnsupportedUseError as error:
+            _, path, module_type = module_of(node)
+            call = UnsupportedCall(
+                builder.layer, f"aten::{op_name(node)}", str(error), path, module_type
+            )
+            self.failed.append(call)
+        except (ModelError, VerifyException) as error:
+            where = f"{self.source}: aten::{op_name(node)} '{builder.layer}'"
+            raise ModelError(f"{where}: {error}") from None
+
+    def _results(self, node: Node, builder: Builder) -> Results:
+        """What the call computes; Unavailable if an argument depends on a call that failed."""
+        converter = CONVERTERS.get(op_name(node))
+        schema: Any = getattr(node.target, "_schema", None)
+        if converter is None or schema is None or not schema.name.startswith("aten::"):
+            raise UnsupportedUseError("no converter for this op")
+        dtype = dtype_of(node)
+        if dtype not in ELEMENTS:
+            raise UnsupportedUseError(f"a result of elements {dtype} is not supported")
+        names = [a.name for a in schema.arguments]
+        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        defaults = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
+        arguments = {name: self._argument(value) for name, value in given.items()}
+        call = Call(op_name(node), builder.layer, arguments, defaults, ELEMENTS[dtype])
+        outputs = converter.convert(call, builder)
+        call.check_all_read()
+        single = isinstance(outputs, SSAValue | Constant | Quantized)
+        values: list[Value] = [outputs] if single else list(outputs)
+        check_shapes(node, values)
+        for value in values:
+            if isinstance(value, SSAValue) and value.name_hint is None:
+                value.name_hint = hint(node.name)
+        return values[0] if single else [*values]
+
+    def _argument(self, value: Any) -> Any:
+        if isinstance(value, Node):
+            return self._value(value)
+        if isinstance(value, list | tuple):
+            return [self._argument(v) for v in value]
+        return value
+
+    def _value(self, node: Node) -> Results:
+        """The value of a node; constants are read when they are first used."""
+        if node not in self.values:
+            if node not in self.program.constants:
+                raise Unavailable
+            name = self.program.constants[node]
+            self.values[node] = as_constant(self.program.tensors[name], f"'{name}'")
+            self._note_type("constants", node)
+        return self.values[node]
+
+    def _part(self, node: Node) -> None:
+        """``results[index]`` of a call with several results."""
+        source, index = node.args
+        whole = self.values.get(source)  # pyright: ignore[reportArgumentType] # a node
+        if isinstance(whole, list) and isinstance(index, int) and index < len(whole):
+            part = whole[index]
+            if part is not None:
+                self.values[node] = part
+        elif whole is not None and isinstance(source, Node):
+            _, path, module_type = module_of(source)
+            why = f"its result {index} cannot be used"
+            name = self.names[source]
+            op = f"aten::{op_name(source)}"
+            self.failed.append(UnsupportedCall(name, op, why, path, module_type))
+
+    def _note_type(self, what: str, node: Node) -> None:
+        dtype = dtype_of(node)
+        if dtype not in EXACT and dtype in ELEMENTS:
+            name = str(dtype).removeprefix("torch.")
+            self.retyped[f"{what}: {name} as {ELEMENTS[dtype]}"] = None
+
+    def _finish(self, block: Block, builder: Builder) -> TorchNetwork:
+        builder.layer = ""
+        results: list[SSAValue] = []
+        for name, node in self.program.outputs.items():
+            value = self._value(node)
+            assert not isinstance(value, list)
+            results.append(builder.ssa(value))
+            self._note_type(f"output {name}", node)
+        attributes = {
+            "input_names": list(self.program.inputs.values()),
+            "output_names": list(self.program.outputs),
+            "assumed_batch": [],
+            "retyped": list(self.retyped),
+        }
+        module = main_function(block, results, attributes)
+        origins = layer_origins(self.program, self.names)
+        layers = {self.names[node]: origin for node, origin in origins.items()}
+        return TorchNetwork(module, layers, other_uses(self.program, self.names, origins))
+
+
+class Unavailable(Exception):  # noqa: N818 - it is no error, but a consequence of one
+    """An argument depends on a call that could not be converted."""
+
+
+def is_part(node: Node) -> bool:
+    """Whether the node selects one of several results of a call."""
+    return node.target is operator.getitem
+
+
+def check_shapes(node: Node, values: list[Value]) -> None:
+    """UnsupportedUseError unless the results have the shapes that torch inferred, and its type."""
+    shapes = shapes_of(node)
+    for value, shape in zip(values, shapes, strict=False):
+        if dims(value) != shape:
+            raise UnsupportedUseError(
+                f"a result of shape {list(shape)} (of {list(dims(value))} as imported)"
+            )
+    dtype = dtype_of(node)
+    if dtype is not None and kind(values[0]) != ELEMENTS[dtype]:
+        raise UnsupportedUseError(f"a result of {dtype} (of {kind(values[0])} as imported)")

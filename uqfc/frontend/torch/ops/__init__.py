@@ -1,0 +1,27 @@
+"""Converters of ATen ops, by family. Importing this package registers them all."""
+
+from __future__ import annotations
+
+from uqfc.frontend.torch.ops import (
+    activations,
+    convolution,
+    elementwise,
+    movement,
+    normalization,
+    pooling,
+    products,
+)
+from uqfc.frontend.torch.registry import CONVERTERS, Converter
+
+FAMILIES = (
+    activations,
+    convolution,
+    elementwise,
+    movement,
+    normalization,
+    pooling,
+    products,
+)
+"""Modules whose import registers converters."""
+
+__all__ = ["CONVERTERS", "FAMILIES", "Converter"]
