@@ -11,57 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import StrEnum
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr
-from xdsl.ir import Operation
+from xdsl.dialects.builtin import FloatAttr, ModuleOp
 from xdsl.passes import ModulePass
 
 from uqfc.dialects import nn
 from uqfc.dialects.quant import ObserveOp
+from uqfc.dialects.quant.decisions import (
+    SENSITIVITY,
+    Decision,
+    Reason,
+    decision_of,
+    set_decision,
+)
 from uqfc.passes.support.quantizable import LAYERS
 from uqfc.targets import load_target
 
-
-class Reason(StrEnum):
-    """Why a layer has the type it has; stored in the artifact."""
-
-    REQUESTED = "requested"
-    SENSITIVE = "sensitive"
-    UNSUPPORTED_BY_TARGET = "unsupported_by_target"
-    NO_KERNEL = "no_kernel"
-    SLOWER = "slower"
-    WOULD_SATURATE = "would_saturate"
-    ACCURACY_CONSTRAINT = "accuracy_constraint"
-    LATENCY_CONSTRAINT = "latency_constraint"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What was asked for a layer, what it got, and why."""
-
-    requested: str
-    chosen: str
-    reason: Reason
-
-    @property
-    def is_fallback(self) -> bool:
-        return self.requested != self.chosen
-
-
-def set_decision(op: Operation, decision: Decision) -> None:
-    op.attributes["requested"] = StringAttr(decision.requested)
-    op.attributes["weight_dtype"] = StringAttr(decision.chosen)
-    op.attributes["reason"] = StringAttr(decision.reason)
-
-
-def decision_of(op: Operation) -> Decision | None:
-    """The decision that an op carries, if any."""
-    found = [op.attributes.get(k) for k in ("requested", "weight_dtype", "reason")]
-    texts = [a.data for a in found if isinstance(a, StringAttr)]
-    return Decision(texts[0], texts[1], Reason(texts[2])) if len(texts) == 3 else None
-
+__all__ = [
+    "SENSITIVITY",
+    "WIDTHS",
+    "Decision",
+    "Reason",
+    "SelectBitWidthPass",
+    "decision_of",
+    "narrowest_supported",
+    "set_decision",
+]
 
 WIDTHS = ("binary", "ternary", "int4", "int8")
 """Types of weights, each of which holds the values of those before it."""
@@ -71,10 +47,6 @@ def narrowest_supported(requested: str, supported: Collection[str]) -> str:
     """The first of ``WIDTHS``, from ``requested`` on, that a target has; int8 if it has none."""
     wider = WIDTHS[WIDTHS.index(requested) :]
     return next((dtype for dtype in wider if dtype in supported), WIDTHS[-1])
-
-
-SENSITIVITY = "sensitivity_int4"
-"""Attribute: share of a layer's output power that int4 weights lose (from calibration)."""
 
 
 @dataclass(frozen=True)
