@@ -178,14 +178,14 @@ class _Quantize(torch.autograd.Function):
         low, high = (
             (bound - zero) * step for bound in (ctx.levels[0] - margin, ctx.levels[1] + margin)
         )
-        inside = _inside(grad, x, low, high)
+        inside = pass_inside(grad, x, low, high)
         if real is None:
             return inside, None, *nothing
         error = x - real
         scale_grad = None
         if learned:
             saturated = grad - inside
-            sums = _sum(saturated, real, ctx.axis) - _sum(inside, error, ctx.axis)
+            sums = sum_products(saturated, real, ctx.axis) - sum_products(inside, error, ctx.axis)
             scale_grad = (sums.reshape_as(scale) / scale).mul_(ctx.gradient_scale)
         if estimator == Estimator.POLYNOMIAL:
             # |v - round(v)| <= 1/2 up to rounding, and outside, where the gradient is zero, not.
@@ -194,7 +194,7 @@ class _Quantize(torch.autograd.Function):
         return grad if estimator == Estimator.IDENTITY else inside, scale_grad, *nothing
 
 
-def _inside(grad: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def pass_inside(grad: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """``grad`` where ``low < x < high``, else 0."""
     if low.ndim == 0 and x.device.type == "cpu":
         # One pass; reading the bounds costs nothing where there is no device to wait for.
@@ -202,7 +202,7 @@ def _inside(grad: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return grad * (x > low).logical_and_(x < high)
 
 
-def _sum(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
+def sum_products(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
     """``sum(a * b)``, over all axes or all but one."""
     if axis is not None:
         return (a * b).movedim(axis, 0).reshape(a.shape[axis], -1).sum(dim=1)

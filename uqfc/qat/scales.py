@@ -1,5 +1,8 @@
-"""Learned scales: parameters are the base-2 logarithms, so that a step is relative for every
-optimizer and a scale stays positive. Where they start from: the least squared error.
+"""Learned scales: parameters are base-2 logarithms, so that a step is relative for every optimizer
+and a scale stays positive.
+
+Where scales start: of weights ``uqfc.qat.weights.initial_parameters``; of activations
+``uqfc.calibration.activation_parameters`` of what an observer (``make_observer("mse", …)``) saw.
 """
 
 from __future__ import annotations
@@ -10,21 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from uqfc.calibration import (
-    Observer,
-    WeightMethod,
-    activation_parameters,
-    make_observer,
-    quantize_weights,
-)
 from uqfc.errors import CalibrationError
 from uqfc.numerics import F32, F64
 
 LOWEST_LOG2, HIGHEST_LOG2 = -64.0, 126.0
 """Scales are not outside of this: what ``uqfc.calibration`` and ``quantize-weights`` accept."""
+
+STEEPEST = 1.0
+"""Bound of a balanced gradient: a step of SGD changes a logarithm by its learning rate at most."""
 
 _LN2 = math.log(2.0)
 _EXPONENTIAL = tuple(1.0 / math.factorial(n) for n in range(13, -1, -1))
@@ -51,35 +50,44 @@ def power_of_two(exponent: F32 | np.float32) -> F32:
 
 class _ScaleOf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, log2_scale: Tensor) -> Tensor:
+    def forward(ctx: Any, log2_scale: Tensor, balanced: bool) -> Tensor:
         host = log2_scale.detach().to("cpu", torch.float32)
         scale = torch.from_numpy(np.atleast_1d(power_of_two(host.numpy())))
         scale = scale.reshape(log2_scale.shape).to(log2_scale.device)
         ctx.save_for_backward(scale)
+        ctx.balanced = balanced
         return scale
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (scale,) = ctx.saved_tensors
-        return grad * scale * _LN2
+        if ctx.balanced:
+            return torch.div(grad, scale * _LN2).clamp_(-STEEPEST, STEEPEST), None
+        return grad * (scale * _LN2), None
 
 
-def scale_of(log2_scale: Tensor) -> Tensor:
+def scale_of(log2_scale: Tensor, *, balanced: bool = False) -> Tensor:
     """``2 ** log2_scale`` (float32, any shape) as float32 on the same device: ``power_of_two``.
 
-    Its gradient is ``scale * ln 2``, also for exponents that were clamped. A GPU is waited for:
-    with many scales, one call of ``scales_of`` costs one such wait.
+    Its gradient is ``scale * ln 2``, also for exponents that were clamped. ``balanced`` divides by
+    that instead of multiplying (a diagonal preconditioner, ``(scale * ln 2)**-2``): a step of SGD
+    then changes the scale by the share of it that gradient descent on the scale itself would, which
+    is what the gradient scale of LSQ is made for. The true gradient is smaller by the square of the
+    scale: without an optimizer that normalizes, small scales would hardly learn. And it is clamped
+    to ``±STEEPEST``: where many values saturate alike, one step could leap beyond any use.
+
+    A GPU is waited for: with many scales, one call of ``scales_of`` costs one such wait.
     """
     function: Any = _ScaleOf  # apply has no type
-    return function.apply(log2_scale)
+    return function.apply(log2_scale, balanced)
 
 
-def scales_of(log2_scales: Sequence[Tensor]) -> list[Tensor]:
+def scales_of(log2_scales: Sequence[Tensor], *, balanced: bool = False) -> list[Tensor]:
     """``scale_of`` each, in one transfer; all are on one device."""
     if not log2_scales:
         return []
-    flat = scale_of(torch.cat([p.reshape(-1) for p in log2_scales]))
+    flat = scale_of(torch.cat([p.reshape(-1) for p in log2_scales]), balanced=balanced)
     parts = torch.split(flat, [p.numel() for p in log2_scales])
     return [part.reshape(p.shape) for part, p in zip(parts, log2_scales, strict=True)]
 
@@ -93,35 +101,33 @@ def log2_of(scale: Tensor | F32 | float) -> Tensor:
     return torch.log2(torch.as_tensor(scale, dtype=torch.float64)).float()
 
 
-def weight_parameters(
-    weight: Tensor, qmin: int, qmax: int, *, axis: int | None = 0, symmetric: bool = True
-) -> tuple[Tensor, Tensor]:
-    """``(log2_scale, zero_point)`` of least squared error: ``quantize_weights``' search.
+class LearnedScale(nn.Module):
+    """Scales as ``2 ** (initial + change)``: only the change is a parameter, and starts at zero.
 
-    float32 and int32, [channels] or (without axis) [], on the device of the weight. Raises
-    CalibrationError if a weight is not finite.
+    Weight decay, which optimizers apply to every parameter, then pulls a scale to where it started
+    instead of to 1. ``learned`` false: the change stays as it is. ``balanced`` as in ``scale_of``.
     """
-    host: F32 = weight.detach().cpu().float().numpy()
-    found = quantize_weights(
-        host, qmin, qmax, axis=axis, symmetric=symmetric, method=WeightMethod.MSE
-    )
-    zero_point = torch.as_tensor(found.zero_point, dtype=torch.int32)
-    return log2_of(found.scale).to(weight.device), zero_point.to(weight.device)
 
+    initial: Tensor
 
-def activation_observer(qmin: int, qmax: int, *, symmetric: bool = False) -> Observer:
-    """An observer of least squared error for ``activation_range``; feed it NumPy float32."""
-    return make_observer("mse", levels=qmax - qmin + 1, symmetric=symmetric)
+    def __init__(
+        self, scale: Tensor | F32 | float, *, learned: bool = True, balanced: bool = True
+    ) -> None:
+        super().__init__()
+        self.balanced = balanced
+        self.register_buffer("initial", log2_of(scale))
+        self.change = nn.Parameter(torch.zeros_like(self.initial), learned)
 
+    @torch.no_grad()
+    def reset(self, scale: Tensor | F32 | float) -> None:
+        """Start again, from this scale of the same shape."""
+        self.initial.copy_(log2_of(scale))
+        self.change.zero_()
 
-def observed_parameters(
-    observer: Observer, qmin: int, qmax: int, *, symmetric: bool = False, name: str = ""
-) -> tuple[Tensor, Tensor]:
-    """``(log2_scale, zero_point)``, 0-dimensional float32 and int32, of what an observer has seen.
+    def log2(self) -> Tensor:
+        """The logarithm, for ``scales_of``."""
+        return self.initial + self.change
 
-    Raises CalibrationError, naming the tensor, if that is nothing.
-    """
-    low, high = observer.range(name)
-    parameters = activation_parameters(low, high, qmin, qmax, symmetric=symmetric)
-    zero_point = torch.tensor(parameters.zero_point, dtype=torch.int32)
-    return log2_of(parameters.scale), zero_point
+    def forward(self) -> Tensor:
+        """The scale, float32, with a gradient to the change."""
+        return scale_of(self.log2(), balanced=self.balanced)
