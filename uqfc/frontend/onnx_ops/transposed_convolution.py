@@ -11,8 +11,16 @@ from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops.registry import converter
-from uqfc.frontend.onnx_ops.windows import AUTO_PAD, as_images, as_tensor, per_axis, widen
+from uqfc.frontend.onnx_ops.windows import (
+    AUTO_PAD,
+    Window,
+    as_images,
+    as_tensor,
+    per_axis,
+    widen,
+)
 from uqfc.frontend.values import UnsupportedUseError, Value, constant, dims, rank
+from uqfc.numerics import F32
 
 
 @converter("ConvTranspose")
@@ -24,33 +32,46 @@ def conv_transpose(node: Node, b: Builder) -> Value:
     groups = node.integer("group", 1)
     kernel = weight.shape[2:]
     spatial = len(kernel)
-    fits = rank(x) == weight.ndim >= 3 and weight.shape[0] == dims(x)[1]
-    if not fits or groups < 1 or weight.shape[0] % groups:
-        raise ModelError(f"weight {list(weight.shape)} does not fit input {list(dims(x))}")
+    check_weight(x, weight, groups)
     strides = widen(per_axis(node, "strides", spatial, 1), 1)
     dilations = widen(per_axis(node, "dilations", spatial, 1), 1)
     spans = [(k - 1) * d + 1 for k, d in zip(widen(kernel, 1), dilations, strict=True)]
-    low, high = (widen(v, 0) for v in cropping(node, dims(x)[2:], spans[-spatial:], strides))
-    images = spread(b, as_images(b, x), strides)
+    low, high = cropping(node, dims(x)[2:], spans[-spatial:], strides)
+    window = Window(widen(kernel, 1), strides, dilations, widen(low, 0), widen(high, 0), (0, 0))
+    return convolve_transposed(b, x, weight, bias, window, groups)
+
+
+def check_weight(x: Value, weight: F32, groups: int) -> None:
+    """ModelError unless the weight is [C, O / groups, …] for C channels."""
+    fits = rank(x) == weight.ndim >= 3 and weight.shape[0] == dims(x)[1]
+    if not fits or groups < 1 or weight.shape[0] % groups:
+        raise ModelError(f"weight {list(weight.shape)} does not fit input {list(dims(x))}")
+
+
+def convolve_transposed(
+    b: Builder, x: Value, weight: F32, bias: Value | None, window: Window, groups: int
+) -> Value:
+    """The transposed convolution of [N, C, …]; what the window calls padding is cut from the
+    result, or added after it where ``high`` is negative."""
+    images = spread(b, as_images(b, x), window.strides)
     edges = [(0, 0)] * 4
     for axis in range(2):
-        edges[axis + 1] = spans[axis] - 1 - low[axis], spans[axis] - 1 - high[axis]
+        span = (window.kernel[axis] - 1) * window.dilations[axis]
+        edges[axis + 1] = span - window.low[axis], span - window.high[axis]
     images = resized_edges(b, images, edges)
     result = b.emit(
         nn.Conv2dOp(
             b.ssa(images),
             b.ssa(as_images(b, constant(flipped(weight, groups)))),
             None if bias is None else b.ssa(bias),
-            dilations=dilations,
+            dilations=window.dilations,
             groups=groups,
         )
     )
-    return as_tensor(b, result, spatial)
+    return as_tensor(b, result, weight.ndim - 2)
 
 
-def flipped(
-    weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]], groups: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def flipped(weight: F32, groups: int) -> F32:
     """[C, O / g, …] as the weight [O, C / g, …] of the convolution that does the same."""
     c, per_group, *kernel = weight.shape
     parts = weight.reshape(groups, c // groups, per_group, *kernel).swapaxes(1, 2)

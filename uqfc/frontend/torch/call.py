@@ -42,7 +42,7 @@ class Call:
         self._unread = {
             name
             for name, value in arguments.items()
-            if name not in defaults or not same(value, defaults[name])
+            if value is not None and not (name in defaults and same(value, defaults[name]))
         }
 
     def given(self, name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from torch.export import ExportedProgram
@@ -15,27 +14,26 @@ from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.finishing import hint, main_function
 from uqfc.frontend.torch.call import Call
-from uqfc.frontend.torch.layers import (
-    layer_names,
-    layer_origins,
-    module_of,
-    op_name,
-    other_uses,
-)
+from uqfc.frontend.torch.evaluation import NO_CONVERTER, Results, evaluated, is_aten
+from uqfc.frontend.torch.layers import layer_names, layer_origins, module_of, other_uses
 from uqfc.frontend.torch.network import TorchNetwork, UnsupportedCall
 from uqfc.frontend.torch.ops import CONVERTERS
 from uqfc.frontend.torch.program import (
     ELEMENTS,
     EXACT,
     Program,
+    arguments_of,
     as_constant,
+    defaults_of,
     dtype_of,
+    is_part,
+    op_name,
+    overload_name,
     read_program,
     shapes_of,
 )
 from uqfc.frontend.values import Constant, Quantized, UnsupportedUseError, Value, dims, kind
 
-Results = Value | list[Value | None]
 MOVES = frozenset(name for name, each in CONVERTERS.items() if each.moves)
 
 
@@ -67,10 +65,7 @@ class Importer:
     def __init__(self, program: Program, source: str) -> None:
         self.program = program
         self.source = source
-        self.calls = [
-            n for n in program.nodes if n.op not in ("placeholder", "output") and not is_part(n)
-        ]
-        self.names = layer_names(self.calls, MOVES)
+        self.names = layer_names(program.calls, MOVES)
         self.values: dict[Node, Results] = {}
         self.failed: list[UnsupportedCall] = []
         self.retyped: dict[str, None] = {}
@@ -109,28 +104,26 @@ class Importer:
         except Unavailable:
             return
         except UnsupportedUseError as error:
-            _, path, module_type = module_of(node)
-            call = UnsupportedCall(
-                builder.layer, f"aten::{op_name(node)}", str(error), path, module_type
-            )
-            self.failed.append(call)
+            self._fail(node, str(error))
         except (ModelError, VerifyException) as error:
-            where = f"{self.source}: aten::{op_name(node)} '{builder.layer}'"
+            where = f"{self.source}: {overload_name(node)} '{builder.layer}'"
             raise ModelError(f"{where}: {error}") from None
+
+    def _fail(self, node: Node, why: str) -> None:
+        _, path, kind_ = module_of(node)
+        call = UnsupportedCall(self.names[node], overload_name(node), why, path, kind_)
+        self.failed.append(call)
 
     def _results(self, node: Node, builder: Builder) -> Results:
         """What the call computes; Unavailable if an argument depends on a call that failed."""
         converter = CONVERTERS.get(op_name(node))
-        schema: Any = getattr(node.target, "_schema", None)
-        if converter is None or schema is None or not schema.name.startswith("aten::"):
-            raise UnsupportedUseError("no converter for this op")
+        if converter is None or not is_aten(node):
+            return self._evaluated(node)
+        arguments = {n: self._argument(v) for n, v in arguments_of(node).items()}
         dtype = dtype_of(node)
         if dtype not in ELEMENTS:
             raise UnsupportedUseError(f"a result of elements {dtype} is not supported")
-        names = [a.name for a in schema.arguments]
-        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-        defaults = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
-        arguments = {name: self._argument(value) for name, value in given.items()}
+        defaults = defaults_of(node)
         call = Call(op_name(node), builder.layer, arguments, defaults, ELEMENTS[dtype])
         outputs = converter.convert(call, builder)
         call.check_all_read()
@@ -140,7 +133,13 @@ class Importer:
         for value in values:
             if isinstance(value, SSAValue) and value.name_hint is None:
                 value.name_hint = hint(node.name)
-        return values[0] if single else [*values]
+        return values[0] if single else values
+
+    def _evaluated(self, node: Node) -> Results:
+        try:
+            return evaluated(node, self._value)
+        except Unavailable:
+            raise UnsupportedUseError(NO_CONVERTER) from None
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, Node):
@@ -162,17 +161,13 @@ class Importer:
     def _part(self, node: Node) -> None:
         """``results[index]`` of a call with several results."""
         source, index = node.args
-        whole = self.values.get(source)  # pyright: ignore[reportArgumentType] # a node
-        if isinstance(whole, list) and isinstance(index, int) and index < len(whole):
-            part = whole[index]
-            if part is not None:
-                self.values[node] = part
-        elif whole is not None and isinstance(source, Node):
-            _, path, module_type = module_of(source)
-            why = f"its result {index} cannot be used"
-            name = self.names[source]
-            op = f"aten::{op_name(source)}"
-            self.failed.append(UnsupportedCall(name, op, why, path, module_type))
+        assert isinstance(source, Node)
+        assert isinstance(index, int)
+        whole = self.values.get(source)
+        if isinstance(whole, list) and index < len(whole):
+            self.values[node] = whole[index]
+        elif whole is not None:
+            self._fail(source, f"its result {index} cannot be used")
 
     def _note_type(self, what: str, node: Node) -> None:
         dtype = dtype_of(node)
@@ -202,11 +197,6 @@ class Importer:
 
 class Unavailable(Exception):  # noqa: N818 - it is no error, but a consequence of one
     """An argument depends on a call that could not be converted."""
-
-
-def is_part(node: Node) -> bool:
-    """Whether the node selects one of several results of a call."""
-    return node.target is operator.getitem
 
 
 def check_shapes(node: Node, values: list[Value]) -> None:

@@ -8,18 +8,11 @@ from typing import Any
 from torch.fx import Node
 
 from uqfc.frontend.torch.network import LayerOrigin
-from uqfc.frontend.torch.program import Program
+from uqfc.frontend.torch.program import Program, arguments_of, op_name, overload_name
 
-WEIGHTED = ("conv1d", "conv2d", "linear")
-BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training")
+BATCH_NORM = "_native_batch_norm_legit_no_training"
 STATISTIC = "running_mean"
-
-
-def op_name(node: Node) -> str:
-    """``conv2d`` of a call of any overload of ``aten::conv2d``; the target's name otherwise."""
-    schema: Any = getattr(node.target, "_schema", None)
-    name = str(schema.name if schema is not None else getattr(node.target, "__name__", node.target))
-    return name.removeprefix("aten::")
+TRANSPOSES = ("t", "transpose", "permute")
 
 
 def module_of(node: Node) -> tuple[str, str, str]:
@@ -48,19 +41,40 @@ def layer_names(calls: list[Node], moves: frozenset[str]) -> dict[Node, str]:
     return names
 
 
-def argument(node: Node, index: int) -> Any:
-    """A positional argument, or None if it is left out."""
-    return node.args[index] if index < len(node.args) else None
+def weight_and_bias(node: Node) -> tuple[Any, Any] | None:
+    """The nodes of what is [O, I / groups, …] or [N, K], and of the bias, of a layer."""
+    given = arguments_of(node)
+    match op_name(node):
+        case "conv1d" | "conv2d" | "linear":
+            return given["weight"], given.get("bias")
+        case "convolution" if not given["transposed"]:
+            return given["weight"], given.get("bias")
+        case "addmm" if given.keys().isdisjoint(("alpha", "beta")):
+            return untransposed(given["mat2"]), given["self"]
+        case "mm":
+            return untransposed(given["mat2"]), None
+        case "matmul":
+            return untransposed(given["other"]), None
+        case _:
+            return None
+
+
+def untransposed(node: Any) -> Any:
+    """The matrix that ``node`` is the transpose of; None if it is not one."""
+    if not isinstance(node, Node) or op_name(node) not in TRANSPOSES:
+        return None
+    return node.args[0] if len(node.meta["val"].shape) == 2 else None
 
 
 def layer_origins(program: Program, names: dict[Node, str]) -> dict[Node, LayerOrigin]:
     """The layers whose weight, and bias if there is one, are parameters as they are."""
     origins: dict[Node, LayerOrigin] = {}
-    for node in names:
-        if op_name(node) not in WEIGHTED:
-            continue
-        weight, bias = argument(node, 1), argument(node, 2)
-        if weight in program.parameters and (bias is None or bias in program.parameters):
+    for node in program.calls:
+        weight, bias = weight_and_bias(node) or (None, None)
+        plain_bias = bias is None or (
+            bias in program.parameters and len(bias.meta["val"].shape) == 1
+        )
+        if weight in program.parameters and plain_bias:
             bias_name = None if bias is None else program.constants[bias]
             batch_norm = following_batch_norm(program, node)
             origins[node] = LayerOrigin(program.constants[weight], bias_name, batch_norm)
@@ -69,12 +83,13 @@ def layer_origins(program: Program, names: dict[Node, str]) -> dict[Node, LayerO
 
 def following_batch_norm(program: Program, node: Node) -> str | None:
     """The path of the module that alone reads the layer's result, and normalises its channels."""
-    users = list(node.users)
-    if len(users) != 1 or op_name(users[0]) not in BATCH_NORMS:
+    users = [user for user in node.users if user in program.nodes]
+    if len(users) != 1 or op_name(users[0]) != BATCH_NORM:
         return None
-    if op_name(node) == "linear" and len(node.meta["val"].shape) != 2:
+    convolution = "conv" in op_name(node)
+    if not convolution and len(node.meta["val"].shape) != 2:
         return None
-    mean = program.constants.get(argument(users[0], 3), "")
+    mean = program.constants.get(arguments_of(users[0])["running_mean"], "")
     path, _, statistic = mean.rpartition(".")
     return path if statistic == STATISTIC else None
 
@@ -83,15 +98,16 @@ def other_uses(
     program: Program, names: dict[Node, str], origins: dict[Node, LayerOrigin]
 ) -> dict[str, str]:
     """The calls that use a parameter, but for those that make it part of a layer."""
-    explained = set(origins)
+    explained: set[Node] = set()
     for node, origin in origins.items():
+        own = [n for n in node.all_input_nodes if op_name(n) in TRANSPOSES and len(n.users) == 1]
+        explained.update((node, *own))
         if origin.batch_norm is not None:
             explained.update(node.users)
-    uses: dict[str, list[str]] = {}
-    for parameter in sorted(program.parameters, key=program.nodes.index):
-        users = [n for n in parameter.users if n in names and n not in explained]
-        named = [f"{op_name(n)} '{names[n]}'" for n in users]
-        named += ["output"] if any(n.op == "output" for n in parameter.users) else []
-        if named:
-            uses.setdefault(program.constants[parameter], []).extend(named)
-    return {name: ", ".join(found) for name, found in uses.items()}
+    uses: dict[str, str] = {}
+    for node, name in program.constants.items():
+        users = [n for n in program.nodes if node in n.all_input_nodes and n not in explained]
+        if node in program.parameters and users:
+            called = [f"{overload_name(n)} '{names[n]}'" if n in names else n.op for n in users]
+            uses[name] = ", ".join(called)
+    return uses

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, default_decompositions
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
 from torch.utils import _pytree as pytree
@@ -17,6 +18,7 @@ from xdsl.ir import Attribute
 
 from uqfc.dialects.tensors import Array, Shape, i8, numpy_dtype, ui8
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
+from uqfc.frontend.torch.ops import CONVERTERS
 from uqfc.frontend.values import Constant, check_size
 
 ELEMENTS: dict[torch.dtype, Attribute] = {
@@ -43,11 +45,13 @@ CONSTANTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 class Program:
     """A program whose calls have no side effects.
 
-    ``inputs`` (the tensors that the caller gives) and ``constants`` are placeholders of the graph,
-    with their names; ``parameters`` are those constants that are parameters of the module.
+    ``nodes`` are those that the outputs depend on, ``calls`` the ops among them. ``inputs`` (the
+    tensors that the caller gives) and ``constants`` are placeholders of the graph, with their
+    names; ``parameters`` are those constants that are parameters of the module.
     """
 
     nodes: list[Node]
+    calls: list[Node]
     inputs: dict[Node, str]
     constants: dict[Node, str]
     parameters: frozenset[Node]
@@ -56,11 +60,11 @@ class Program:
 
 
 def read_program(program: ExportedProgram, source: str) -> Program:
-    """The program in functional form, which for in-place ops and views of them is another graph.
+    """The program in functional form, in ops that have converters as far as torch can tell how.
 
     UnsupportedError if it writes to buffers or inputs, or returns what is no tensor.
     """
-    program = functional(program)
+    program = expanded(program)
     nodes: list[Node] = list(program.graph.nodes)
     signature = program.graph_signature
     placeholders = [node for node in nodes if node.op == "placeholder"]
@@ -76,14 +80,87 @@ def read_program(program: ExportedProgram, source: str) -> Program:
             parameters.add(node)
     tensors = {**program.constants, **program.state_dict}
     outputs = named_outputs(program, nodes[-1], source)
-    return Program(nodes, inputs, constants, frozenset(parameters), outputs, tensors)
+    used = live(nodes)
+    calls = [node for node in used if is_call(node)]
+    return Program(used, calls, inputs, constants, frozenset(parameters), outputs, tensors)
 
 
-def functional(program: ExportedProgram) -> ExportedProgram:
-    """The same program without in-place ops. Nothing is decomposed but what torch always does."""
+def expanded(program: ExportedProgram) -> ExportedProgram:
+    """The same program without in-place ops, and without ops that have no converter if torch
+    defines them by others (but for those that depend on no input: they are evaluated)."""
+    program = decomposed(program, {})
+    definitions: Any = default_decompositions()
+    tried: set[Any] = set()
+    while True:
+        unknown = {n.target for n in depending(program) if op_name(n) not in CONVERTERS} - tried
+        table = {op: definitions[op] for op in unknown if op in definitions}
+        if not table:
+            return program
+        tried |= unknown
+        program = decomposed(program, table)
+
+
+def decomposed(program: ExportedProgram, table: dict[Any, Any]) -> ExportedProgram:
+    """``run_decompositions`` without the warnings about what torch does therein."""
+    run: Any = program.run_decompositions
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch copies what it has itself deprecated
-        return program.run_decompositions({})
+        warnings.simplefilter("ignore")
+        return run(table)
+
+
+def depending(program: ExportedProgram) -> list[Node]:
+    """The calls that some result depends on, and that depend on an input of the caller."""
+    user = set(program.graph_signature.user_inputs)
+    found: set[Node] = set()
+    used = live(list(program.graph.nodes))
+    for node in used:
+        if node.name in user or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return [node for node in used if node in found and is_call(node)]
+
+
+def live(nodes: list[Node]) -> list[Node]:
+    """The placeholders, and what the output depends on."""
+    needed: set[Node] = set()
+    for node in reversed(nodes):
+        if node.op in ("placeholder", "output") or node in needed:
+            needed.add(node)
+            needed.update(node.all_input_nodes)
+    return [node for node in nodes if node in needed]
+
+
+def is_call(node: Node) -> bool:
+    return node.op not in ("placeholder", "output") and not is_part(node)
+
+
+def is_part(node: Node) -> bool:
+    """Whether the node selects one of several results of a call."""
+    return node.target is operator.getitem
+
+
+def op_name(node: Node) -> str:
+    """``conv2d`` of a call of any overload of ``aten::conv2d``; the target's name otherwise."""
+    schema: Any = getattr(node.target, "_schema", None)
+    name = str(schema.name if schema is not None else getattr(node.target, "__name__", node.target))
+    return name.removeprefix("aten::")
+
+
+def overload_name(node: Node) -> str:
+    """``aten.conv2d.default``: what the node calls, as torch prints it."""
+    return str(node.target) if hasattr(node.target, "_schema") else op_name(node)
+
+
+def arguments_of(node: Node) -> dict[str, Any]:
+    """The arguments that a call gives, by their names in the op's schema."""
+    schema: Any = getattr(node.target, "_schema", None)
+    names = [] if schema is None else [a.name for a in schema.arguments]
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+
+
+def defaults_of(node: Node) -> dict[str, Any]:
+    """The defaults of the op's arguments."""
+    schema: Any = getattr(node.target, "_schema", None)
+    return {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
 
 
 def named_outputs(program: ExportedProgram, output: Node, source: str) -> dict[str, Node]:

@@ -6,10 +6,13 @@ from uqfc.frontend.torch.ops import (
     activations,
     convolution,
     elementwise,
+    images,
+    indexing,
     movement,
     normalization,
     pooling,
     products,
+    reductions,
 )
 from uqfc.frontend.torch.registry import CONVERTERS, Converter
 
@@ -17,10 +20,13 @@ FAMILIES = (
     activations,
     convolution,
     elementwise,
+    images,
+    indexing,
     movement,
     normalization,
     pooling,
     products,
+    reductions,
 )
 """Modules whose import registers converters."""
 
