@@ -122,7 +122,9 @@ def _check(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None) -> No
         )
 
 
-def _parameters(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None) -> list[Tensor]:
+def broadcast_parameters(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None
+) -> list[Tensor]:
     """Scale and zero point (as float32), each in a shape that broadcasts against ``x``."""
     if axis is None:
         return [scale.reshape(()), zero_point.reshape(()).float()]
@@ -144,7 +146,7 @@ class _Quantize(torch.autograd.Function):
         gradient_scale: float,
     ) -> tuple[Tensor, Tensor]:
         qmin, qmax = levels
-        step, zero = _parameters(x, scale, zero_point, axis)
+        step, zero = broadcast_parameters(x, scale, zero_point, axis)
         # One new tensor, in which all happens: memory is what this costs. The bounds are tensors
         # lest a GPU must be waited for; minimum and maximum are faster with them than clamp.
         real = torch.div(x, step)
@@ -173,7 +175,7 @@ class _Quantize(torch.autograd.Function):
         if grad is None or not (learned or estimator != Estimator.IDENTITY):
             return grad, None, *nothing
         x, scale, zero_point, real = ctx.saved_tensors
-        step, zero = _parameters(x, scale, zero_point, ctx.axis)
+        step, zero = broadcast_parameters(x, scale, zero_point, ctx.axis)
         margin = 0.0 if estimator == Estimator.LSQ else 0.5
         low, high = (
             (bound - zero) * step for bound in (ctx.levels[0] - margin, ctx.levels[1] + margin)
