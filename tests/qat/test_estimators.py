@@ -22,6 +22,12 @@ from uqfc.qat.estimators import (  # noqa: E402 # after the skip
     quantize,
 )
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    ),
+]
 RANGES = [(0, 255), (-127, 127), (-128, 127), (0, 15), (-8, 7), (-1, 1), (0, 1), (3, 200)]
 ANY_FLOAT = st.floats(width=32)  # NaN, infinities, denormals, both zeros
 SCALES = st.floats(float(np.float32(2.0**-140)), 2.0**120, width=32)
@@ -87,22 +93,25 @@ def test_ties_around_every_level(seed: int, scale: float) -> None:
     assert np.array_equal(real.numpy(), numerics.dequantize(expected, step, zero))
 
 
-def test_a_large_tensor_takes_the_vector_path_and_keeps_its_layout() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_large_tensor_takes_the_vector_path_and_keeps_its_layout(device: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(0, 40, (4, 33, 17, 9)).astype(np.float32)
-    x[0, 0, 0, :3] = np.nan, np.inf, -np.inf
+    x[0, 0, 0, :4] = np.nan, np.inf, -np.inf, -0.0
     scale: Any = np.float32(0.317)
     zero: Any = np.int32(101)
     expected = numerics.quantize(x, scale, zero, 0, 255)
+    dequantized = numerics.dequantize(expected, scale, zero)
+    step, point = tensor(scale).to(device), tensor(zero).to(device)
     for layout in (torch.contiguous_format, torch.channels_last):
-        given_x = torch.from_numpy(x).to(memory_format=layout)
-        real, q = quantize(given_x, tensor(scale), tensor(zero), 0, 255)
-        assert np.array_equal(q.numpy(), expected)
-        assert np.array_equal(real.numpy(), numerics.dequantize(expected, scale, zero))
+        given_x = tensor(x).to(device).to(memory_format=layout)
+        real, q = quantize(given_x, step, point, 0, 255)
+        assert np.array_equal(q.cpu().numpy(), expected)
+        assert np.array_equal(real.cpu().numpy().view(np.int32), dequantized.view(np.int32))
         assert real.stride() == q.stride() == given_x.stride()
-    sliced = torch.from_numpy(x)[:, ::2].transpose(1, 3)
-    _, q = quantize(sliced, tensor(scale), tensor(zero), 0, 255)
-    assert np.array_equal(q.numpy(), expected[:, ::2].transpose(0, 3, 2, 1))
+    sliced = tensor(x).to(device)[:, ::2].transpose(1, 3)
+    _, q = quantize(sliced, step, point, 0, 255)
+    assert np.array_equal(q.cpu().numpy(), expected[:, ::2].transpose(0, 3, 2, 1))
 
 
 # --- gradients -------------------------------------------------------------------------------
@@ -236,18 +245,25 @@ def test_a_saturating_identity_still_moves_the_scale_the_right_way() -> None:
     assert scale.grad.item() == 7.0
 
 
-def test_layouts_have_the_same_gradients() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_layouts_and_devices_have_the_same_gradients(device: str) -> None:
     generator = torch.Generator().manual_seed(0)
     x, grad = torch.randn(2, 2, 8, 5, 6, generator=generator).mul_(3)
-    zero, found = torch.tensor(3, dtype=torch.int32), []
-    for layout in (torch.contiguous_format, torch.channels_last):
-        leaf = x.clone(memory_format=layout).requires_grad_()
-        scale = torch.tensor(0.7, requires_grad=True)
-        quantize(leaf, scale, zero, 0, 15, "polynomial")[0].backward(grad)
-        found.append((leaf.grad, scale.grad))
-    assert torch.equal(found[0][0], found[1][0])
-    # 480 terms below 13 in another order: 480 * 13 * |grad| * 2**-24 is below 1e-2.
-    assert abs(found[0][1] - found[1][1]) < 1e-2
+    found = []
+    for layout, where in (
+        (torch.contiguous_format, "cpu"),
+        (torch.channels_last, "cpu"),
+        (torch.channels_last, device),
+    ):
+        leaf = x.to(where).clone(memory_format=layout).requires_grad_()
+        scale = torch.tensor(0.7, device=where, requires_grad=True)
+        zero = torch.tensor(3, dtype=torch.int32, device=where)
+        quantize(leaf, scale, zero, 0, 15, "polynomial")[0].backward(grad.to(where))
+        found.append((leaf.grad.cpu(), scale.grad.cpu()))
+    for to_x, to_scale in found[1:]:
+        assert torch.equal(to_x, found[0][0])
+        # 480 terms below 13 in another order: 480 * 13 * |grad| * 2**-24 is below 1e-2.
+        assert abs(to_scale - found[0][1]) < 1e-2
 
 
 def test_no_gradient_is_computed_for_what_needs_none() -> None:

@@ -110,6 +110,12 @@ def test_a_balanced_step_is_the_share_that_descent_on_the_scale_takes() -> None:
     assert moved == pytest.approx(scale - rate * slope, rel=1e-4)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_every_device_has_the_same_bits() -> None:
+    exponents = torch.linspace(-64, 126, 4001)
+    assert torch.equal(scale_of(exponents.cuda()).cpu(), scale_of(exponents))
+
+
 def test_weight_decay_pulls_a_learned_scale_to_where_it_started() -> None:
     learned = LearnedScale(np.array([0.125, 2.0, 0.3], np.float32))
     start = learned().detach()
