@@ -92,6 +92,45 @@ def perceptron(
     return model(nodes, {"x": (2, 6)}, {"y": (2, 3)}, weights, "perceptron")
 
 
+def quantized_perceptron() -> onnx.ModelProto:
+    """``x`` [2, 6] → linear, linear → ``y`` [2, 3] in QDQ form, with asymmetric INT4 weights."""
+    random = np.random.default_rng(2)
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+
+    def constant(name: str, value: Any, data_type: int) -> str:
+        array = np.asarray(value)
+        constants.append(helper.make_tensor(name, data_type, array.shape, array.reshape(-1)))
+        return name
+
+    def pair(x: str, scale: float, zero_point: int) -> str:
+        s = constant(f"{x}.scale", scale, TensorProto.FLOAT)
+        z = constant(f"{x}.zero_point", zero_point, TensorProto.UINT8)
+        nodes.append(helper.make_node("QuantizeLinear", [x, s, z], [f"{x}.q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{x}.q", s, z], [f"{x}.dq"]))
+        return f"{x}.dq"
+
+    def linear(name: str, x: str, y: str, outputs: int, inputs: int) -> None:
+        q = constant(f"{name}.w", random.integers(-8, 8, (outputs, inputs)), TensorProto.INT4)
+        s = constant(f"{name}.s", random.uniform(0.05, 0.2, outputs), TensorProto.FLOAT)
+        z = constant(f"{name}.z", random.integers(-3, 4, outputs), TensorProto.INT4)
+        nodes.append(helper.make_node("DequantizeLinear", [q, s, z], [f"{name}.f"], axis=0))
+        nodes.append(helper.make_node("Gemm", [x, f"{name}.f"], [y], name=name, transB=1))
+
+    linear("first", pair("x", 0.03, 120), "h", 4, 6)
+    linear("second", pair("h", 0.05, 131), "y", 3, 4)
+    graph = helper.make_graph(
+        nodes,
+        "quantized",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 6))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3))],
+        constants,
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.checker.check_model(made)
+    return made
+
+
 def samples(shape: Sequence[int], count: int = 4, seed: int = 0) -> list[F32]:
     random = np.random.default_rng(seed)
     return [random.standard_normal(shape).astype(np.float32) for _ in range(count)]

@@ -13,7 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 import uqfc
 import uqfc_runtime
 from tests.codegen.toy import needs_linker
-from tests.onnx_models import IMAGE, perceptron, residual_network, samples
+from tests.onnx_models import (
+    IMAGE,
+    perceptron,
+    quantized_perceptron,
+    residual_network,
+    samples,
+)
 from tests.passes.graphs import same_bits
 from uqfc.errors import (
     CalibrationError,
@@ -269,6 +275,26 @@ def test_passes_of_the_user_run_on_the_float_graph() -> None:
 
 
 # --- models that come quantized -------------------------------------------------------------------
+
+
+def test_weights_of_a_type_that_the_target_lacks_are_held_in_a_wider_one() -> None:
+    given = quantized_perceptron()
+    model = uqfc.compile(given, target="edge_device_v2", cache=False)
+    assert {(la.requested, la.chosen, la.reason) for la in layers(model).values()} == {
+        ("int4", "int8", "unsupported_by_target")
+    }
+    as_it_is = uqfc.compile(given, target="x86-64", strict=True, cache=False)
+    assert {(la.chosen, la.reason) for la in layers(as_it_is).values()} == {("int4", "requested")}
+    for x in samples((2, 6)):
+        assert same_bits(np.asarray(as_it_is(x)), np.asarray(model(x)))
+        assert same_bits(np.asarray(model(x)), model.reference({"x": x})["y"])
+
+
+def test_strict_refuses_them() -> None:
+    with pytest.raises(FallbackError, match=r"edge_device_v2: 2 fallback\(s\)") as caught:
+        uqfc.compile(quantized_perceptron(), target="edge_device_v2", strict=True)
+    lines = str(caught.value).splitlines()
+    assert "  first: requested int4, got int8 (unsupported_by_target)" in lines
 
 
 @pytest.mark.parametrize("strategy", ["int8", "int4"])

@@ -30,6 +30,7 @@ from uqfc.passes.quantize_weights import LayerStatistics, QuantizeWeightsPass
 from uqfc.passes.select_bit_width import SelectBitWidthPass, decision_of
 from uqfc.passes.support.verifying import Verifier
 from uqfc.passes.uint8_inputs import UInt8, Uint8InputsPass
+from uqfc.passes.widen_weights import WidenWeightsPass
 from uqfc.pipeline import Trace, graph_passes, integer_passes, parse_pipeline, run_passes
 from uqfc.results import RecordedData, result_key
 from uqfc.targets import Target, load_target
@@ -169,7 +170,8 @@ def compile_read(
     if options.strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
         quantize(module, data, options, progress, trace, verifier)
     run_passes(module, integer_passes(), trace, verifier)
-    run_passes(module, [Uint8InputsPass(options.inputs)], trace, verifier)
+    for_target = [WidenWeightsPass(options.target), Uint8InputsPass(options.inputs)]
+    run_passes(module, for_target, trace, verifier)
     if options.strict:
         check_no_fallback(module, options.target)
     cache = None if keeping is None else keeping.cache

@@ -1,0 +1,67 @@
+"""``widen-weights``: weight types that a target lacks become wider ones that it has.
+
+A model may bring its own quantization. Where its weights are of a type that is not among the
+target's, the decision of the layer says so: the next wider type that the target has was chosen,
+``unsupported_by_target``. 4-bit integers are then held as 8-bit ones, less their zero point.
+
+Law: exact. ``w - zero_point`` does not change. Runs after ``canonicalize-weights``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from uqfc.dialects import nn
+from uqfc.dialects.qnn import IntegerLayerOp
+from uqfc.dialects.tensors import element_of, ui4
+from uqfc.passes.select_bit_width import (
+    WIDTHS,
+    Decision,
+    Reason,
+    decision_of,
+    narrowest_supported,
+    set_decision,
+)
+from uqfc.passes.support.rewriting import constant_of
+from uqfc.targets import load_target
+
+
+def widen(layer: IntegerLayerOp) -> None:
+    """4-bit weights as ``i8`` with zero point 0: their distances are within -15:15."""
+    weight, zero_point = constant_of(layer.weight), constant_of(layer.weight_zero_point)
+    if weight is None or zero_point is None or element_of(layer.weight) != ui4:
+        return
+    centred = weight.astype(np.int32) - zero_point.reshape(-1, *[1] * (weight.ndim - 1))
+    before = [layer.weight.owner, layer.weight_zero_point.owner]
+    added = [nn.ConstantOp(centred.astype(np.int8)), nn.ConstantOp(np.zeros_like(zero_point))]
+    Rewriter.insert_op(added, InsertPoint.before(layer))
+    layer.operands[1], layer.operands[2] = (constant.result for constant in added)
+    for constant in before:
+        if isinstance(constant, nn.ConstantOp) and constant.result.first_use is None:
+            Rewriter.erase_op(constant)
+
+
+@dataclass(frozen=True)
+class WidenWeightsPass(ModulePass):
+    """``target`` is a name or path."""
+
+    name = "widen-weights"
+    target: str = "host"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        supported = load_target(self.target).weight_dtypes
+        for layer in [o for o in op.walk() if isinstance(o, IntegerLayerOp)]:
+            decision = decision_of(layer)
+            if decision is None or decision.chosen not in WIDTHS or decision.chosen in supported:
+                continue
+            chosen = narrowest_supported(decision.chosen, supported)
+            reason = Reason.UNSUPPORTED_BY_TARGET
+            set_decision(layer, Decision(decision.requested, chosen, reason))
+            if chosen == "int8":
+                widen(layer)
