@@ -1,9 +1,9 @@
 """The ONNX graph that is being written: names, initializers, and the layout of every value.
 
 Images are NHWC in the ``nn`` dialect and NCHW in ONNX. So a value of the IR may be several ONNX
-tensors that hold it with its axes in another order: its *layouts*. Axis ``k`` of a tensor in layout
-``l`` is axis ``l[k]`` of the value. A layout that an op needs and that is not there yet is made by a
-Transpose; constants are transposed here.
+tensors that hold it with its axes in different orders: its *layouts*. Axis ``k`` of a tensor in
+layout ``l`` is axis ``l[k]`` of the value. A layout that an op needs and that is not there yet is
+made by a Transpose; constants are transposed here.
 """
 
 from __future__ import annotations

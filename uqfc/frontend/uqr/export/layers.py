@@ -57,7 +57,7 @@ def finish(g: Graph, op: nn.Conv2dOp | nn.LinearOp, result: str, layout: Layout)
 
 @exporter(nn.MatmulOp)
 def matmul(g: Graph, op: nn.MatmulOp) -> None:
-    """A constant matrix on the right gets an axis of 1, as it would be read as a layer's weights."""
+    """A constant matrix on the right gets an axis of 1: as it is, it would be read as weights."""
     lhs, rhs, shape = g.get(op.lhs), g.get(op.rhs), shape_of(op.rhs)
     if op.rhs not in g.known or len(shape) > 2:
         g.define(op.result, g.apply(op, "MatMul", [lhs, rhs]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from onnx import ModelProto, ValueInfoProto, helper
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.tensors import element_of, shape_of
@@ -102,10 +102,10 @@ def finish(g: Graph, value: SSAValue, name: str) -> None:
 
 def names_of(function: FuncOp, attribute: str, prefix: str, count: int) -> list[str]:
     """The names that an importer gave, or numbered ones."""
-    given: Any = function.attributes.get(attribute)
+    given = function.attributes.get(attribute)
     if not isinstance(given, ArrayAttr):
         return [f"{prefix}{i}" for i in range(count)]
-    texts: list[Any] = list(given.data)
+    texts = cast("ArrayAttr[Attribute]", given).data
     return [t.data for t in texts if isinstance(t, StringAttr)]
 
 

@@ -25,7 +25,7 @@ GLOBAL = {"max": "GlobalMaxPool", "mean": "GlobalAveragePool"}
 
 @exporter(nn.MaxPool2dOp, nn.AvgPool2dOp)
 def pool(g: Graph, op: nn.MaxPool2dOp | nn.AvgPool2dOp) -> None:
-    counts = {}
+    counts: dict[str, int] = {}
     if isinstance(op, nn.AvgPool2dOp):
         counts["count_include_pad"] = int(bool(op.count_include_pad.value.data))
     result = g.apply(

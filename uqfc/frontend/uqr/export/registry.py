@@ -10,20 +10,18 @@ from xdsl.ir import Operation
 from uqfc.frontend.uqr.export.graph import Graph
 
 Export = Callable[[Graph, Any], None]
-OpT = TypeVar("OpT", bound=Operation)
+ExportT = TypeVar("ExportT", bound=Export)
 
 EXPORTERS: dict[type[Operation], Export] = {}
 
 
-def exporter(
-    *ops: type[OpT],
-) -> Callable[[Callable[[Graph, OpT], None]], Callable[[Graph, OpT], None]]:
+def exporter(*ops: type[Operation]) -> Callable[[ExportT], ExportT]:
     """Register a function that appends the nodes of an op and defines its result.
 
     It raises UnsupportedUseError for what ONNX cannot express; the message needs not name the op.
     """
 
-    def register(function: Callable[[Graph, OpT], None]) -> Callable[[Graph, OpT], None]:
+    def register(function: ExportT) -> ExportT:
         for op in ops:
             EXPORTERS[op] = function
         return function
