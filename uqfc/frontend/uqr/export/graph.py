@@ -168,7 +168,7 @@ class Graph:
         return self._append(kind, inputs, unique(name, self._node_names), attributes)
 
     def apply(
-        self, op: Operation, kind: str, inputs: Sequence[str], name: str = "", **attributes: Any
+        self, op: Operation, kind: str, inputs: Sequence[str], name: str = "", /, **attributes: Any
     ) -> str:
         """``add`` with a name that says which op of the IR it is, or is a part of."""
         layer = layer_name(op)
