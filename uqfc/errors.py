@@ -14,6 +14,10 @@ class ModelError(UqfcError):
     """The model file is unreadable, inconsistent or out of bounds."""
 
 
+class UqrError(ModelError):
+    """The document of a UQR model is malformed, or does not describe the graph it comes with."""
+
+
 @dataclass(frozen=True)
 class UnsupportedNode:
     """One node that no converter or kernel accepts, and why."""

@@ -32,6 +32,18 @@ class LoadedModel:
     outputs: list[ValueInfoProto]
     initializers: dict[str, TensorProto]
     versions: dict[str, int]
+    metadata: dict[str, str]
+
+    @property
+    def layers(self) -> list[str]:
+        """What each node is called: its name, with a number if another node has the same."""
+        counts: Counter[str] = Counter()
+        found: list[str] = []
+        for node in self.nodes:
+            name = node_name(node)
+            counts[name] += 1
+            found.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+        return found
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -86,6 +98,7 @@ def prepare(model: ModelProto, source: str, directory: Path | None) -> LoadedMod
         list(model.graph.output),
         initializers,
         versions,
+        {p.key: p.value for p in model.metadata_props},
     )
 
 

@@ -18,6 +18,9 @@ TYPE_NAMES: dict[int, str] = {v: k.lower() for k, v in AttributeProto.AttributeT
 class Node:
     """A node with its inputs; ``version`` is the opset of its domain.
 
+    ``limits`` are those of the integers of a QuantizeLinear or DequantizeLinear, if a UQR document
+    narrows them.
+
     Every attribute must be read or ``ignore``d: one that a converter does not know of is an error,
     because it would change what the node computes.
     """
@@ -29,12 +32,14 @@ class Node:
         version: int,
         inputs: Sequence[Value | None],
         used: Sequence[bool],
+        limits: tuple[int, int] | None = None,
     ) -> None:
         self.op = proto.op_type
         self.layer = layer
         self.version = version
         self.inputs = tuple(inputs)
         self.used = tuple(used)
+        self.limits = limits
         self._attributes = {a.name: a for a in proto.attribute}
         self._unread = set(self._attributes)
 

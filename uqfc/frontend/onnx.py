@@ -20,11 +20,12 @@ from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.finishing import hint, main_function
 from uqfc.frontend.folding import fold_by_reference
-from uqfc.frontend.loading import LoadedModel, load_model, node_name, parse_model, prepare
+from uqfc.frontend.loading import LoadedModel, load_model, parse_model, prepare
 from uqfc.frontend.node import Node
 from uqfc.frontend.onnx_ops import CONVERTERS, Converter
 from uqfc.frontend.signature import Signature, check_outputs, resolve_inputs
 from uqfc.frontend.tensors import EXACT, element_of_onnx, read_tensor, type_name
+from uqfc.frontend.uqr.meaning import Meaning, meaning_of
 from uqfc.frontend.values import UnsupportedUseError, Value
 
 DEFAULT_SOURCE = "model"
@@ -37,10 +38,11 @@ class OnnxModel:
     loaded: LoadedModel
     signature: Signature
     source: str
+    meaning: Meaning
 
     def convert(self) -> ModuleOp:
         """The module; UnsupportedError with all nodes that cannot be imported."""
-        return Importer(self.loaded, self.signature, self.source).run()
+        return Importer(self.loaded, self.signature, self.source, self.meaning).run()
 
     @property
     def inputs(self) -> dict[str, tuple[Shape, np.dtype[Any]]]:
@@ -60,7 +62,9 @@ class OnnxModel:
     def digest(self) -> bytes:
         """SHA-256 of everything that ``convert`` looks at."""
         model = self.loaded
-        digest = hashlib.sha256(repr((self.signature, sorted(model.versions.items()))).encode())
+        meaning = None if self.meaning.document is None else self.meaning.document.model_dump()
+        head = repr((self.signature, sorted(model.versions.items()), meaning))
+        digest = hashlib.sha256(head.encode())
         for messages in (model.nodes, model.inputs, model.outputs, model.initializers.values()):
             digest.update(f"{len(messages)} messages".encode())
             for message in messages:
@@ -78,7 +82,7 @@ def read_onnx(
     """The model, checked. ``shapes`` gives inputs with dynamic dimensions their sizes; ``source``
     is what messages call the model (by default its path).
 
-    Raises ModelError if the model is damaged or inconsistent.
+    Raises ModelError if the model is damaged or inconsistent, UqrError if its document is.
     """
     if isinstance(model, str | Path):
         source = source or str(model)
@@ -89,7 +93,8 @@ def read_onnx(
     else:
         source = source or DEFAULT_SOURCE
         loaded = prepare(model, source, None)
-    return OnnxModel(loaded, resolve_inputs(loaded.inputs, shapes or {}, source), source)
+    signature = resolve_inputs(loaded.inputs, shapes or {}, source)
+    return OnnxModel(loaded, signature, source, meaning_of(loaded, source))
 
 
 def import_onnx(
@@ -112,7 +117,10 @@ def import_onnx(
 class Importer:
     """The state of one import: values by their ONNX name, the builder, what went wrong."""
 
-    def __init__(self, model: LoadedModel, signature: Signature, source: str) -> None:
+    def __init__(
+        self, model: LoadedModel, signature: Signature, source: str, meaning: Meaning
+    ) -> None:
+        self.meaning = meaning
         self.nodes = model.nodes
         self.outputs = model.outputs
         self.versions = model.versions
@@ -121,7 +129,7 @@ class Importer:
         self.initializers = model.initializers
         self.consumers = Counter(i for n in self.nodes for i in n.input)
         self.consumers.update(o.name for o in self.outputs)
-        self.layers: Counter[str] = Counter()
+        self.layers = model.layers
         self.values: dict[str, Value] = {}
         self.unavailable: set[str] = set()
         self.failed: list[UnsupportedNode] = []
@@ -139,14 +147,14 @@ class Importer:
             self.values[name] = argument
             self._note_type(f"input {name}", self.signature.types[name])
         builder = Builder(block)
-        for node in self.nodes:
+        for node, layer in zip(self.nodes, self.layers, strict=True):
+            builder.layer = layer
             self._convert(node, builder)
         if self.failed:
             raise UnsupportedError(self.failed, self.source)
         return self._finish(block, builder)
 
     def _convert(self, proto: NodeProto, builder: Builder) -> None:
-        builder.layer = self._layer(proto)
         try:
             outputs = self._outputs(proto, builder)
         except UnsupportedUseError as error:
@@ -180,12 +188,17 @@ class Importer:
             return folded
         version = self.versions.get(domain, 0)
         inputs = [storage(v, converter, builder) for v in inputs]
-        node = Node(proto, builder.layer, version, inputs, used)
+        node = Node(proto, builder.layer, version, inputs, used, self._limits(proto))
         outputs = converter.convert(node, builder)
         node.check_all_read()
         outputs = [outputs] if not isinstance(outputs, Sequence) else outputs
         node.needs_only_output(len(outputs))
         return outputs
+
+    def _limits(self, proto: NodeProto) -> tuple[int, int] | None:
+        """The integers that a cast's quantized tensor may hold, where the document says."""
+        names = proto.output if proto.op_type == "QuantizeLinear" else proto.input
+        return self.meaning.limits.get(names[0]) if names else None
 
     def _value(self, name: str) -> Value:
         """The value of a name; initializers are read when they are first used."""
@@ -199,12 +212,6 @@ class Importer:
         if data_type not in EXACT and data_type != TensorProto.UNDEFINED:
             element = element_of_onnx(data_type)
             self.retyped[f"{what}: {type_name(data_type)} as {element}"] = None
-
-    def _layer(self, proto: NodeProto) -> str:
-        """The node's name, with a number if another node has the same."""
-        name = node_name(proto)
-        self.layers[name] += 1
-        return name if self.layers[name] == 1 else f"{name}#{self.layers[name]}"
 
     def _finish(self, block: Block, builder: Builder) -> ModuleOp:
         builder.layer = ""

@@ -12,6 +12,7 @@ from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.tensors import ELEMENTS, element_of_onnx, type_name
 from uqfc.frontend.values import UnsupportedUseError, check_size
 
+NARROW = (TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2)
 ANONYMOUS = ("", "?")
 """Names of dynamic dimensions that say nothing about being equal to others of that name."""
 
@@ -81,8 +82,8 @@ def check_type(info: ValueInfoProto, source: str) -> None:
     data_type = info.type.tensor_type.elem_type
     try:
         element_of_onnx(data_type)
-        if data_type in (TensorProto.INT4, TensorProto.UINT4):
-            raise UnsupportedUseError("inputs of four-bit elements are not supported")
+        if data_type in NARROW:
+            raise UnsupportedUseError("inputs of four-bit or two-bit elements are not supported")
     except UnsupportedUseError as error:
         raise UnsupportedError([UnsupportedNode(info.name, "input", str(error))], source) from None
 

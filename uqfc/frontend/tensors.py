@@ -10,7 +10,7 @@ from onnx import TensorProto, numpy_helper
 from xdsl.dialects.builtin import f32, i1, i32, i64
 from xdsl.ir import Attribute
 
-from uqfc.dialects.tensors import i4, i8, numpy_dtype, ui4, ui8
+from uqfc.dialects.tensors import i2, i4, i8, numpy_dtype, ui2, ui4, ui8
 from uqfc.errors import ModelError
 from uqfc.frontend.values import Constant, UnsupportedUseError, check_size
 
@@ -30,6 +30,8 @@ ELEMENTS: dict[int, Attribute] = {
     TensorProto.BOOL: i1,
     TensorProto.INT4: i4,
     TensorProto.UINT4: ui4,
+    TensorProto.INT2: i2,
+    TensorProto.UINT2: ui2,
 }
 """The element type that an ONNX type is imported as: floats as float32, integers widened."""
 
@@ -42,6 +44,8 @@ EXACT = (
     TensorProto.BOOL,
     TensorProto.INT4,
     TensorProto.UINT4,
+    TensorProto.INT2,
+    TensorProto.UINT2,
 )
 """Types that are imported as they are."""
 
@@ -61,6 +65,8 @@ BITS: dict[int, int] = {
     TensorProto.BOOL: 8,
     TensorProto.INT4: 4,
     TensorProto.UINT4: 4,
+    TensorProto.INT2: 2,
+    TensorProto.UINT2: 2,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import TensorProto
@@ -39,7 +39,10 @@ from uqfc.frontend.values import (
 )
 from uqfc.numerics import quantize
 
-STORAGE: dict[Attribute, str] = {ui8: "u8", i8: "i8", ui4: "u4", i4: "i4", i32: "i32"}
+STORAGE: dict[Attribute, str] = {
+    **{element: storage for storage, element in STORAGE_ELEMENTS.items()},
+    i32: "i32",
+}
 STORAGE_OF_ONNX: dict[int, str] = {
     TensorProto.UINT8: "u8",
     TensorProto.INT8: "i8",
@@ -56,6 +59,7 @@ class Scheme:
     zero_point: Array
     axis: int
     block: int
+    limits: tuple[int, int] | None = None
 
     def params(self, storage: str, shape: tuple[int, ...]) -> QuantParams:
         """For a tensor of this shape; ModelError or VerifyException if they do not fit."""
@@ -63,8 +67,10 @@ class Scheme:
             raise ModelError(f"{self.scale.size} scales, but {self.zero_point.size} zero points")
         if self.scale.ndim > 1 and self.block == 0:
             raise ModelError(f"a scale of shape {list(self.scale.shape)} needs block_size")
+        qmin, qmax = self.limits or (None, None)
         if self.scale.size == 1 and self.block == 0:
-            params = QuantParams.of(storage, self.scale, self.zero_point.reshape(-1))
+            zero_point = self.zero_point.reshape(-1)
+            params = QuantParams.of(storage, self.scale, zero_point, qmin=qmin, qmax=qmax)
         else:
             axis = wrap_axis(self.axis, len(shape))
             params = QuantParams.of(
@@ -73,6 +79,8 @@ class Scheme:
                 np.broadcast_to(self.zero_point.reshape(-1), (self.scale.size,)),
                 axis=axis,
                 block=self.block,
+                qmin=qmin,
+                qmax=qmax,
             )
         check_params(params)
         check_fits(params, shape)
@@ -86,7 +94,8 @@ def scheme_of(node: Node, scale: int, zero_point: int) -> Scheme:
         raise UnsupportedUseError(f"scale has elements {kind(node.input(scale))}, expected floats")
     zeros = node.optional_array(zero_point, "zero_point")
     zeros = np.zeros((), np.int32) if zeros is None else zeros
-    return Scheme(scales, zeros, node.integer("axis", 1), node.integer("block_size", 0))
+    axis, block = node.integer("axis", 1), node.integer("block_size", 0)
+    return Scheme(scales, zeros, axis, block, node.limits)
 
 
 def storage_of(element: Attribute) -> str:
@@ -190,13 +199,18 @@ def dcast(b: Builder, x: SSAValue, scheme: Scheme) -> Value:
     element = element_of(x)
     storage = element.data.storage if isinstance(element, UniformType) else storage_of(element)
     target = UniformType(scheme.params(storage, dims(x)))
-    if element == target:
+    if isinstance(element, UniformType) and element.data == narrowed(target.data, element.data):
         return b.emit(DcastOp(x))
     integers = b.stored(x)
     owner = integers.owner
     if isinstance(owner, ScastOp) and element_of(owner.x) == target:
         return b.emit(DcastOp(owner.x))
     return b.emit(DcastOp(b.emit(ScastOp(integers, target))))
+
+
+def narrowed(params: QuantParams, other: QuantParams) -> QuantParams:
+    """The parameters with the integers of the other ones."""
+    return replace(params, qmin=other.qmin, qmax=other.qmax)
 
 
 def dequantized_bias(x: Constant, scheme: Scheme) -> Constant:

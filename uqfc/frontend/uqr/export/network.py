@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -24,8 +24,11 @@ from uqfc.version import __version__
 FAMILIES = (casts, elementwise, layers, movement, reductions)
 """Modules whose import registers exporters."""
 
-OPSET, IR_VERSION = 21, 10
-"""The oldest with four-bit types, and its file format."""
+VERSIONS = (21, 10)
+"""The oldest opset with four-bit types, and its file format."""
+TWO_BIT_VERSIONS = (25, 13)
+"""The same for two-bit types."""
+TWO_BIT_TYPES = (TensorProto.INT2, TensorProto.UINT2)
 SOURCE = "UQR"
 
 
@@ -71,8 +74,10 @@ def export(module: ModuleOp, name: str = "model") -> Written:
         [info(n, v) for n, v in zip(outputs, results, strict=True)],
         list(g.initializers.values()),
     )
-    opsets = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+    two_bits = any(t.data_type in TWO_BIT_TYPES for t in graph.initializer)
+    opset, ir_version = TWO_BIT_VERSIONS if two_bits else VERSIONS
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
     model.producer_name, model.producer_version = "uqfc", __version__
     return Written(model, g.limits)
 

@@ -8,7 +8,7 @@ from xdsl.dialects.builtin import f32, i1, i32, i64
 from xdsl.ir import Attribute
 
 from uqfc.dialects.quant import STORAGE_ELEMENTS, UniformType
-from uqfc.dialects.tensors import Array, i4, i8, numpy_dtype, ui4, ui8
+from uqfc.dialects.tensors import Array, i2, i4, i8, numpy_dtype, ui2, ui4, ui8
 from uqfc.frontend.values import UnsupportedUseError
 
 ONNX_TYPES: dict[Attribute, int] = {
@@ -16,12 +16,19 @@ ONNX_TYPES: dict[Attribute, int] = {
     i1: TensorProto.BOOL,
     i4: TensorProto.INT4,
     ui4: TensorProto.UINT4,
+    i2: TensorProto.INT2,
+    ui2: TensorProto.UINT2,
     i8: TensorProto.INT8,
     ui8: TensorProto.UINT8,
     i32: TensorProto.INT32,
     i64: TensorProto.INT64,
 }
-PACKED: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4}
+PACKED: dict[int, int] = {
+    TensorProto.INT4: 4,
+    TensorProto.UINT4: 4,
+    TensorProto.INT2: 2,
+    TensorProto.UINT2: 2,
+}
 """Bits of the types of which a byte holds several, the first one lowest."""
 
 
