@@ -227,6 +227,7 @@ class Importer:
             "assumed_batch": list(self.signature.assumed_batch),
             "retyped": list(self.retyped),
         }
+        self.meaning.annotate(block)
         return main_function(block, results, attributes)
 
     def _output(self, name: str, builder: Builder) -> SSAValue:

@@ -11,7 +11,6 @@ from onnx import numpy_helper
 
 from uqfc.dialects.quant import STORAGE_RANGES
 from uqfc.dialects.quant.decisions import Decision
-from uqfc.errors import UqrError
 from uqfc.frontend.loading import LoadedModel
 from uqfc.frontend.uqr.document import VERSION, Document, shortest
 from uqfc.frontend.uqr.dtypes import Range, dtype_of, middle
@@ -43,7 +42,7 @@ def describe(
     entries: dict[str, dict[str, Any]] = {}
     for fact in facts_of(model):
         entry = entries.setdefault(fact.op, {})
-        entry[fact.role] = quantization(fact, notes, source)
+        entry[fact.role] = quantization(fact, notes)
     for name, decision in notes.decisions.items():
         entries.setdefault(name, {})["decision"] = {
             "requested": decision.requested,
@@ -65,13 +64,10 @@ def describe(
     return validated(content, source)
 
 
-def quantization(fact: Fact, notes: Notes, source: str) -> dict[str, Any]:
+def quantization(fact: Fact, notes: Notes) -> dict[str, Any]:
     limits = notes.limits.get(fact.tensor, STORAGE_RANGES[fact.storage])
     decision = notes.decisions.get(fact.op)
     dtype = dtype_of(fact.storage, limits, is_binary(fact, decision))
-    if dtype is None:
-        what = f"{fact.storage} from {limits[0]} to {limits[1]}"
-        raise UqrError(f"{source}: op '{fact.op}': {fact.role}.dtype: {what} has no name")
     zero = np.broadcast_to(fact.zero_point.reshape(-1), fact.scale.size)
     found: dict[str, Any] = {
         "tensor": fact.tensor,

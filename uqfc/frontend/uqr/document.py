@@ -95,7 +95,17 @@ ZeroPoints: TypeAlias = Annotated[list[int], BeforeValidator(in_list), Field(min
 IntegerRange: TypeAlias = Annotated[list[int], Field(min_length=2, max_length=2)]
 RealRange: TypeAlias = Annotated[list[Float32], Field(min_length=2, max_length=2)]
 Dtype: TypeAlias = Literal[
-    "int8", "uint8", "int4", "uint4", "ternary", "binary", "fp8_e4m3", "fp8_e5m2", "float32"
+    "int8",
+    "uint8",
+    "int4",
+    "uint4",
+    "int2",
+    "uint2",
+    "ternary",
+    "binary",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "float32",
 ]
 WeightDtype: TypeAlias = Literal["int8", "int4", "ternary", "binary", "float32"]
 Granularity: TypeAlias = Annotated[

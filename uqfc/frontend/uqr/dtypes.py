@@ -11,6 +11,8 @@ STORAGES: dict[str, tuple[str, ...]] = {
     "uint8": ("u8",),
     "int4": ("i4", "u4"),
     "uint4": ("u4",),
+    "int2": ("i2", "u2"),
+    "uint2": ("u2",),
     "ternary": ("i2",),
     "binary": ("i2",),
 }
@@ -25,12 +27,15 @@ def middle(storage: str) -> int:
     return 0 if low < 0 else (high + 1) // 2
 
 
-def dtype_of(storage: str, limits: Range, is_binary: bool = False) -> str | None:
-    """The canonical name, or None: of two bits, only -1, 0 and 1 have one."""
-    if storage == "i2":
-        return ("binary" if is_binary else "ternary") if limits == FEW_LEVELS else None
-    names = {s: name for name, storages in STORAGES.items() for s in storages if storages[0] == s}
-    return names.get(storage)
+NAMES = {"i8": "int8", "u8": "uint8", "i4": "int4", "u4": "uint4", "i2": "int2", "u2": "uint2"}
+"""Canonical dtypes by storage."""
+
+
+def dtype_of(storage: str, limits: Range, is_binary: bool = False) -> str:
+    """The canonical name."""
+    if storage == "i2" and limits == FEW_LEVELS:
+        return "binary" if is_binary else "ternary"
+    return NAMES[storage]
 
 
 def default_range(dtype: str, storage: str) -> Range:

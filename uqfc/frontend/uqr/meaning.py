@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from onnx import numpy_helper
+from xdsl.dialects.builtin import FloatAttr, f64
+from xdsl.ir import Block
 
-from uqfc.dialects.quant.decisions import Decision
+from uqfc.dialects import nn
+from uqfc.dialects.quant.decisions import SENSITIVITY, Decision, set_decision
 from uqfc.dialects.tensors import Array
 from uqfc.errors import UqrError
 from uqfc.frontend.loading import LoadedModel
@@ -40,6 +43,17 @@ class Meaning:
     limits: dict[str, Range] = field(default_factory=dict[str, Range])
     decisions: dict[str, Decision] = field(default_factory=dict[str, Decision])
     sensitivity: dict[str, float] = field(default_factory=dict[str, float])
+
+    def annotate(self, block: Block) -> None:
+        """Give the layers of an imported graph the attributes that are known by their names."""
+        for op in block.ops:
+            if not isinstance(op, nn.Conv2dOp | nn.LinearOp):
+                continue
+            decision, share = self.decisions.get(op.layer), self.sensitivity.get(op.layer)
+            if decision is not None:
+                set_decision(op, decision)
+            if share is not None:
+                op.attributes[SENSITIVITY] = FloatAttr(share, f64)
 
 
 def meaning_of(model: LoadedModel, source: str) -> Meaning:

@@ -106,6 +106,17 @@ class Graph:
             forms[layout] = made or self._transposed(value, layout)
         return forms[layout]
 
+    def finish(self, value: SSAValue, name: str) -> None:
+        """Give an output its name: that of the node made for it here, or of an Identity."""
+        before = len(self.nodes)
+        held = self.get(value)
+        if held == name:
+            return
+        if len(self.nodes) == before:
+            self.add("Identity", [held], f"{name}/Identity")
+        self.nodes[-1].output[0] = name
+        self._forms[value][identity(len(shape_of(value)))] = name
+
     def _transposed(self, value: SSAValue, layout: Layout) -> str:
         own, name = next(iter(self._forms[value].items()))
         permutation = [own.index(axis) for axis in layout]

@@ -66,7 +66,7 @@ def export(module: ModuleOp, name: str = "model") -> Written:
     if failed:
         raise UnsupportedError(failed, SOURCE)
     for value, text in zip(results, outputs, strict=True):
-        finish(g, value, text)
+        g.finish(value, text)
     graph = helper.make_graph(
         g.nodes,
         name,
@@ -92,17 +92,6 @@ def append(g: Graph, op: Operation) -> Sequence[UnsupportedNode]:
     except UnsupportedUseError as error:
         return [UnsupportedNode(layer_name(op), op.name, str(error))]
     return []
-
-
-def finish(g: Graph, value: SSAValue, name: str) -> None:
-    """Give the output its name: that of the node that was made for it, or of an Identity."""
-    before = len(g.nodes)
-    held = g.get(value)
-    if held == name:
-        return
-    if len(g.nodes) == before:
-        g.add("Identity", [held], f"{name}/Identity")
-    g.nodes[-1].output[0] = name
 
 
 def names_of(function: FuncOp, attribute: str, prefix: str, count: int) -> list[str]:

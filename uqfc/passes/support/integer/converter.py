@@ -72,6 +72,10 @@ class Converter:
         target = unsigned(params)
         if target is None:
             return
+        source = self.tensors.get(op.x)
+        if source is not None and source.affine.is_kept_by(target):
+            self.tensors[op.result] = source
+            return
         if isinstance(owner, Operation) and self.is_deferred(owner):
             ops = self.integer_ops(owner, target)
             if ops is not None:
@@ -166,6 +170,12 @@ class Converter:
     def float_op(self, op: Operation) -> None:
         if self.is_deferred(op):
             return
+        if self.moves_on(op):
+            x = self.tensors[op.operands[0]]
+            ops = moved(op, x, x.affine)
+            self.insert(ops, op, op)
+            self.tensors[op.results[0]] = Quantized(ops[-1].results[0], x.affine)
+            return
         if isinstance(op, LAYERS) and self.operands_are_quantized(op):
             ops = self.integer_ops(op, None)
             if ops is not None:
@@ -173,6 +183,12 @@ class Converter:
                 op.results[0].replace_all_uses_with(ops[-1].results[0])
                 return
         self.settle(op)
+
+    def moves_on(self, op: Operation) -> bool:
+        """Movement of integers, all of whose users are casts or move them on to one."""
+        if not isinstance(op, MOVEMENT) or op.operands[0] not in self.tensors:
+            return False
+        return has_integer_form(op) and ends_in_casts(op)
 
     def settle(self, op: Operation) -> None:
         """Leave ``op`` in float32: give it float32 operands."""
@@ -269,6 +285,17 @@ def given(weights: QuantizedConstant) -> Decision:
 def has_integer_form_here(op: Operation) -> bool:
     """``has_integer_form``, where weights may also be constants behind casts."""
     return isinstance(op, LAYERS) or has_integer_form(op)
+
+
+def ends_in_casts(op: Operation) -> bool:
+    """Whether every use of the result is a cast to 8 bits, maybe behind more movement."""
+    users = [use.operation for use in op.results[0].uses]
+    return bool(users) and all(
+        unsigned(uniform_of(u.result)) is not None
+        if isinstance(u, QcastOp)
+        else isinstance(u, MOVEMENT) and has_integer_form(u) and ends_in_casts(u)
+        for u in users
+    )
 
 
 def is_quantized(value: SSAValue) -> bool:

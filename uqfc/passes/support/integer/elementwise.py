@@ -65,7 +65,10 @@ def table(x: Quantized, target: Affine, function: Activation | None) -> tuple[Op
     """A 256-entry table of ``function`` (None: only the change of parameters)."""
 
     def apply(v: F64) -> F64:
-        return v if function is None else UNARY[function.name].f64(v, *function.params)
+        if function is None:
+            return v
+        # Parameters are float32 wherever they are used.
+        return UNARY[function.name].f64(v, *(float(np.float32(p)) for p in function.params))
 
     a, b = x.affine, target
     entries = lookup_table(apply, a.scale, a.zero_point, b.scale, b.zero_point, b.qmin, b.qmax)

@@ -32,6 +32,15 @@ class Affine:
     qmin: int = 0
     qmax: int = 255
 
+    def is_kept_by(self, target: Affine) -> bool:
+        """Whether ``quantize(dequantize(q))`` to ``target`` is ``q``.
+
+        ``(q - zero_point) * scale / scale`` differs from an integer below 256 by at most
+        ``2**-23`` of it, unless the product overflows; denormal products are exact.
+        """
+        largest = float(np.finfo(np.float32).max) / 256
+        return self == target and self.scale < largest
+
     def clamped(self, low: float, high: float) -> Affine:
         """With the bounds of ``minimum(maximum(x, low), high)`` (a fused clamp)."""
         scale, zero = np.asarray(self.scale, np.float32), np.asarray(self.zero_point, np.int32)

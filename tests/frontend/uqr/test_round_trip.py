@@ -1,0 +1,87 @@
+"""What ``write_uqr`` writes is read back as the same integer network, to the bit."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xdsl.dialects.builtin import ModuleOp
+
+from tests.networks import (
+    STORAGES,
+    STRATEGIES,
+    STYLES,
+    awkward_inputs,
+    networks,
+    quantized,
+    run,
+    with_given_weights,
+)
+from tests.passes.graphs import graphs, random_inputs, same_bits
+from uqfc.dialects import nn
+from uqfc.dialects.qnn import IntegerLayerOp
+from uqfc.frontend import read_onnx
+from uqfc.frontend.uqr import write_uqr
+from uqfc.interpreter import Interpreter
+from uqfc.pipeline import graph_passes, integer_passes
+
+
+@st.composite
+def fused_networks(draw: st.DrawFn) -> ModuleOp:
+    """A quantized network whose quantize points were placed after fusion, as the compiler does."""
+    module = run(draw(networks()), *graph_passes())
+    kind = draw(st.sampled_from([*STRATEGIES, "file"]))
+    if kind == "file":
+        return with_given_weights(module, draw(st.sampled_from(sorted(STORAGES))))
+    styles = draw(st.lists(st.sampled_from(STYLES), min_size=1, max_size=4))
+    return quantized(module, kind, styles)
+
+
+def layers_of(network: ModuleOp) -> list[tuple[str, list[bytes]]]:
+    """The integer layers in order: their text without names of values, and their constants.
+
+    Parameters of functions are float32 wherever they are used; the IR may hold more digits.
+    """
+    found: list[tuple[str, list[bytes]]] = []
+    for op in network.walk():
+        if isinstance(op, IntegerLayerOp):
+            text = re.sub(r"#nn\.fn<[^>]*>", lambda part: as_float32(part.group()), str(op))
+            constants = [v.owner for v in op.operands if isinstance(v.owner, nn.ConstantOp)]
+            found.append((re.sub(r"%[\w.$-]+", "%", text), [c.array.tobytes() for c in constants]))
+    return found
+
+
+def as_float32(text: str) -> str:
+    """The text with every number rounded to float32."""
+    return re.sub(r"-?\d+\.\d+(e-?\d+)?", lambda number: str(np.float32(number.group())), text)
+
+
+def read_back(module: ModuleOp) -> ModuleOp:
+    return run(read_onnx(write_uqr(module)).convert(), *graph_passes())
+
+
+def assert_same_results(module: ModuleOp, other: ModuleOp) -> None:
+    for inputs in (random_inputs(module, 1), awkward_inputs(module)):
+        expected, actual = (Interpreter().run(m, inputs) for m in (module, other))
+        assert list(expected) == list(actual)
+        for name, array in expected.items():
+            assert same_bits(array, actual[name]), f"{name}\n{module}\n{other}"
+
+
+@settings(max_examples=60)
+@given(fused_networks())
+def test_the_integer_network_is_the_same(module: ModuleOp) -> None:
+    onnx.checker.check_model(onnx.load_from_string(write_uqr(module)), full_check=True)
+    expected, actual = (run(m, *integer_passes()) for m in (module.clone(), read_back(module)))
+    assert_same_results(expected, actual)
+    assert layers_of(actual) == layers_of(expected)
+
+
+@settings(max_examples=60)
+@given(graphs())
+def test_float_graphs_compute_the_same(module: ModuleOp) -> None:
+    fused = run(module, *graph_passes())
+    assert_same_results(fused, read_back(fused))
