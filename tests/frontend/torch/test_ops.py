@@ -14,7 +14,8 @@ from uqfc.dialects.tensors import Array
 
 torch = pytest.importorskip("torch")
 
-from uqfc.frontend.torch import CONVERTERS  # noqa: E402 - needs torch
+from tests.frontend.torch.support import DOCUMENT, markdown, version  # noqa: E402 - needs torch
+from uqfc.frontend.torch import CONVERTERS  # noqa: E402
 from uqfc.frontend.torch.importer import Importer  # noqa: E402
 from uqfc.frontend.torch.program import Program, op_name, read_program  # noqa: E402
 
@@ -80,3 +81,11 @@ def test_every_converter_is_tested() -> None:
         for node in program(family, form).calls
     }
     assert sorted(set(CONVERTERS) - used) == []
+
+
+def test_the_document_is_up_to_date() -> None:
+    """After a change: ``python -m tests.frontend.torch.support`` writes it anew."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    if f"with torch {version()};" not in text:
+        pytest.skip(f"the document is not about the installed torch {version()}")
+    assert text == markdown()
