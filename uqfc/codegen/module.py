@@ -7,6 +7,7 @@ start of the arena or of the blob.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +56,15 @@ class Blob:
 
 @dataclass(frozen=True)
 class Compiled:
-    """LLVM module (llvmlite), constants, and the size of the arena in bytes."""
+    """LLVM module (llvmlite), constants, and the size of the arena in bytes.
+
+    ``offsets``: where in ``weights`` a constant operand of a launch is, by its index.
+    """
 
     module: Any
     weights: bytes
     arena_bytes: int
+    offsets: Mapping[tuple[LaunchOp, int], int]
 
 
 def main_of(module: ModuleOp) -> FuncOp:
@@ -86,6 +91,7 @@ class Emitter:
         self.isa = isa
         self.llvm = new_module(isa, "uqfc") if llvm is None else llvm
         self.blob = Blob()
+        self.offsets: dict[tuple[LaunchOp, int], int] = {}
         parameters = dict.fromkeys(("inputs", "outputs", "arena", "weights"), "ptr")
         parameters |= {"part": "i64", "parts": "i64", "sync": "ptr"}
         self.b = Builder.function(self.llvm, isa, name, internal=False, **parameters)
@@ -112,7 +118,7 @@ class Emitter:
             amx.release(self.b)
         self.parts.finish()
         self.b.ret()
-        return Compiled(self.llvm, self.blob.bytes(), arena_bytes)
+        return Compiled(self.llvm, self.blob.bytes(), arena_bytes, self.offsets)
 
     def launch(self, op: LaunchOp) -> None:
         choice = choose(op, self.isa)
@@ -126,7 +132,8 @@ class Emitter:
                 raise ValueError("an operand of a planned kernel is neither memory nor constant")
             layout = choice.layouts.get(index)
             array = owner.array if layout is None else layout(owner.array)
-            inputs.append(self.b.pointer("weights") + self.blob.add(array))
+            self.offsets[op, index] = self.blob.add(array)
+            inputs.append(self.b.pointer("weights") + self.offsets[op, index])
         out = self.memory(op.into[0])
         with self.parts.launch(op.split is not None) as part:
             scratch = None

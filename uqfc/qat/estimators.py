@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 POLYNOMIAL_COEFFICIENT = 0.1
 """``c`` of the polynomial estimator: the gradient varies by up to 10 per cent."""
 
-_ROUNDER = 1.5 * 2.0**23
+ROUNDER = 1.5 * 2.0**23
 """Added to a float32 in ±2**22, leaves its integer (half to even) in the low bits, as two's
 complement: in this binade floats are the integers. The low byte of the rounder itself is 0."""
 
@@ -153,10 +153,10 @@ class _Quantize(torch.autograd.Function):
         real.nan_to_num_(0.0)
         torch.maximum(real, qmin - zero, out=real)
         torch.minimum(real, qmax - zero, out=real)
-        real.add_(_ROUNDER)
+        real.add_(ROUNDER)
         storage = storage_dtype(qmin, qmax)
         q = real.view(torch.int32).to(storage).add_(zero.to(storage))
-        real.sub_(_ROUNDER).mul_(step)
+        real.sub_(ROUNDER).mul_(step)
         ctx.mark_non_differentiable(q)
         ctx.set_materialize_grads(False)
         ctx.levels, ctx.estimator, ctx.axis = levels, estimator, axis
@@ -190,10 +190,14 @@ class _Quantize(torch.autograd.Function):
             sums = sum_products(saturated, real, ctx.axis) - sum_products(inside, error, ctx.axis)
             scale_grad = (sums.reshape_as(scale) / scale).mul_(ctx.gradient_scale)
         if estimator == Estimator.POLYNOMIAL:
-            # |v - round(v)| <= 1/2 up to rounding, and outside, where the gradient is zero, not.
-            error.div_(step).clamp_(-0.5, 0.5).mul_(2 * POLYNOMIAL_COEFFICIENT).add_(1.0)
-            inside.mul_(error)
+            inside.mul_(polynomial_factor(error.div_(step)))
         return grad if estimator == Estimator.IDENTITY else inside, scale_grad, *nothing
+
+
+def polynomial_factor(error: Tensor) -> Tensor:
+    """``f'(v)`` of the polynomial estimator, from ``v - round(v)``, which is overwritten."""
+    # |v - round(v)| <= 1/2 up to rounding, and outside, where the gradient is zero, not.
+    return error.clamp_(-0.5, 0.5).mul_(2 * POLYNOMIAL_COEFFICIENT).add_(1.0)
 
 
 def pass_inside(grad: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -1,0 +1,89 @@
+"""The deployed network in this process, run on batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+from xdsl.dialects.builtin import ModuleOp
+
+from uqfc.cache import Cache
+from uqfc.codegen.batch import BatchCode
+from uqfc.codegen.isa import isa_for
+from uqfc.dialects.qkernel import ALIGNMENT
+from uqfc.errors import InputError, TargetError
+from uqfc.model import CompiledModel, Keeping, build
+from uqfc.pipeline import integer_passes, run_passes
+from uqfc.qat.integer_network import IntegerNetwork
+from uqfc.targets import load_target
+
+KERNELS = "host"
+"""Kernels of this machine; every target's give the same bits."""
+
+Network = Callable[..., list[Tensor]]
+"""Outputs, float32, for a batch of each input."""
+
+
+@cache
+def has_kernels() -> bool:
+    """Whether a target's code runs on this machine."""
+    try:
+        load_target(KERNELS)
+    except TargetError:
+        return False
+    return True
+
+
+class FloatNetwork:
+    """The deployed network as ``IntegerNetwork`` runs it, on any device."""
+
+    def __init__(self, module: ModuleOp, device: torch.device) -> None:
+        """``module`` is that of ``deploy.quantized_module``, which is lowered in place."""
+        run_passes(module, integer_passes())
+        self._network = IntegerNetwork(module, device)
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        return list(self._network(*inputs).values())
+
+
+class DeployedNetwork:
+    """Compiled kernels of a quantized network, called for each image of a batch."""
+
+    def __init__(self, module: ModuleOp, device: torch.device, target: str = KERNELS) -> None:
+        """``module`` is that of ``deploy.quantized_module``, which is lowered in place."""
+        assert device.type == "cpu"
+        run_passes(module, integer_passes())
+        table = load_target(target)
+        keeping = Keeping(Cache())
+        self.compiled: CompiledModel = build(module, table, target, "qat", "qat", keeping=keeping)
+        info = self.compiled.info
+        self._inputs = [tuple(tensor["shape"]) for tensor in info["inputs"]]
+        self._outputs = [tuple(tensor["shape"]) for tensor in info["outputs"]]
+        inputs, outputs = (
+            [4 * prod(shape) for shape in each] for each in (self._inputs, self._outputs)
+        )
+        arena = info["arena"]["bytes"]
+        self._code = BatchCode(self.compiled.objects, isa_for(table), inputs, outputs, arena)
+        weights = self.compiled.weights
+        buffer = np.zeros(len(weights) + 2 * ALIGNMENT, np.uint8)
+        self._weights = buffer[-buffer.ctypes.data % ALIGNMENT :]
+        self._weights[: len(weights)] = np.frombuffer(weights, np.uint8)
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """float32 outputs for a batch of each input, which are float32 on the CPU."""
+        count = len(inputs[0])
+        arrays: list[Tensor] = []
+        for tensor, shape in zip(inputs, self._inputs, strict=True):
+            if tuple(tensor.shape[1:]) != shape[1:]:
+                given, wanted = list(tensor.shape), ["N", *shape[1:]]
+                raise InputError(f"input of shape {given}; the network was captured for {wanted}")
+            arrays.append(tensor.detach().float().contiguous())
+        results = [torch.empty((count, *shape[1:])) for shape in self._outputs]
+        addresses = [tensor.data_ptr() for tensor in (*arrays, *results)]
+        threads = torch.get_num_threads()
+        self._code.run(addresses, self._weights.ctypes.data, count, threads)
+        return results

@@ -1,0 +1,138 @@
+"""``QatModel``: a PyTorch module whose layers compute with the deployed integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from xdsl.dialects.builtin import ModuleOp
+
+from uqfc.errors import UqfcError
+from uqfc.qat.capture import calibrate, capture
+from uqfc.qat.deploy import quantized_module
+from uqfc.qat.deployed import KERNELS, DeployedNetwork, FloatNetwork, Network, has_kernels
+from uqfc.qat.options import Options
+from uqfc.qat.plan import Plan, restored_plan
+from uqfc.qat.state import Quantization
+from uqfc.qat.sums import Backend, CompiledSums, FloatSums
+from uqfc.qat.training import ForwardPass, Mode
+from uqfc.targets import load_target
+
+
+class QatModel(nn.Module):
+    """The user's module, ``model``, and the parameters of its quantization, ``quantization``.
+
+    In training mode batch norms take the statistics of the batch, unless ``frozen_statistics``; all
+    else, and everything in evaluation mode, has the deployed network's bits. It is captured with,
+    and calibrated on, the first inputs that it sees, if that was not done before.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        options: Options,
+        target: str,
+        *,
+        learn_scales: bool = True,
+        kernels: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.quantization = Quantization(learn_scales)
+        self.options = options
+        self.target = target
+        self.kernels = has_kernels() if kernels is None else kernels
+        self.frozen_statistics = False
+        self.calibrated = False
+        self._plan: Plan | None = None
+        self._deployed: tuple[tuple[int, ...], Network] | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The captured network. UqfcError before it was captured."""
+        if self._plan is None:
+            raise UqfcError(
+                "the model was not captured yet: call it on a batch, or give prepare_qat "
+                "example_inputs"
+            )
+        return self._plan
+
+    @property
+    def is_captured(self) -> bool:
+        return self._plan is not None
+
+    def capture(self, *inputs: Tensor) -> None:
+        """Capture the module as it computes on these inputs, of any batch size, once."""
+        if self._plan is None:
+            self._plan = capture(self.model, inputs, self.options, load_target(self.target))
+            self.quantization.materialize(self._plan)
+
+    def calibrate(self, batches: Iterable[Sequence[Tensor]]) -> None:
+        """Set all scales from data: a few batches, each a tuple of the network's inputs."""
+        calibrate(self.model, self.plan, self.quantization, batches)
+        self.calibrated = True
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        self.capture(*inputs)
+        if not self.calibrated:
+            self.calibrate([inputs])
+        differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        if self.training or differentiable:
+            statistics = self.training and not self.frozen_statistics
+            outputs = self.pass_of(Mode.STATISTICS if statistics else Mode.DEPLOYED).run(inputs)
+        else:
+            outputs = self.deployed()(*inputs)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def pass_of(self, mode: Mode) -> ForwardPass:
+        """A forward pass of the present parameters, to be run once."""
+        estimator = self.options.estimator
+        return ForwardPass(self.plan, self.model, self.quantization, self.sums, estimator, mode)
+
+    @property
+    def uses_kernels(self) -> bool:
+        """Whether compiled kernels compute: on the CPU, unless they were declined."""
+        return self.kernels and self.quantization.weight_change.device.type == "cpu"
+
+    @property
+    def sums(self) -> Backend:
+        """How the sums of layers are computed in training."""
+        return CompiledSums(KERNELS) if self.uses_kernels else FloatSums()
+
+    def quantized_module(self) -> ModuleOp:
+        """The quantized network of the present parameters, for the compiler."""
+        return quantized_module(self.plan, self.model, self.quantization)
+
+    def deployed(self) -> Network:
+        """The deployed network of the present parameters, made anew when they have changed."""
+        tensors = [*self.parameters(), *self.buffers()]
+        version = (self.uses_kernels, *(n for t in tensors for n in (id(t), t._version)))
+        if self._deployed is None or self._deployed[0] != version:
+            kind = DeployedNetwork if self.uses_kernels else FloatNetwork
+            device = self.quantization.weight_change.device
+            self._deployed = version, kind(self.quantized_module(), device)
+        return self._deployed[1]
+
+    # --- state ---------------------------------------------------------------------------------
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What was captured, beside the parameters."""
+        plan = None if self._plan is None else self._plan.document()
+        flags = {"frozen_statistics": self.frozen_statistics, "calibrated": self.calibrated}
+        return {"plan": plan, **flags}
+
+    def set_extra_state(self, state: Any) -> None:
+        """The inverse; the model need not have been captured. UqfcError for another state."""
+        if not isinstance(state, dict) or {"plan", "calibrated"} - set(state):
+            raise UqfcError("state of a QatModel: not what uqfc saves")
+        if state["plan"] is not None and self._plan is None:
+            self._plan = restored_plan(state["plan"])
+            self.quantization.materialize(self._plan)
+        self.frozen_statistics = bool(state["frozen_statistics"])
+        self.calibrated = bool(state["calibrated"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without compiled code, which is made again."""
+        return {**self.__dict__, "_deployed": None}

@@ -1,0 +1,241 @@
+"""What is trained: the fused network with its quantize points, and what is known of each layer.
+
+The network is the compiler's: imported from the program that ``torch.export`` captured, put through
+the same fusion passes, with ``quant.observe`` where values will be rounded. Training evaluates it,
+and exporting replaces its constants and its points by what was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import Builtin, DenseIntOrFPElementsAttr, ModuleOp
+from xdsl.dialects.func import Func, FuncOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.parser import Parser
+from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.utils.exceptions import ParseError, VerifyException
+
+from uqfc.calibrate import name_layers
+from uqfc.dialects import nn
+from uqfc.dialects.quant import ObserveOp, Quant
+from uqfc.dialects.quant.decisions import Decision, Reason, set_decision
+from uqfc.dialects.tensors import shape_of, type_of
+from uqfc.errors import UqfcError
+from uqfc.frontend.torch import LayerOrigin, TorchNetwork
+from uqfc.interpreter import main_function
+from uqfc.passes.insert_observers import InsertObserversPass
+from uqfc.passes.quantize_weights import SYMMETRIC, WEIGHT_TYPES, WeightType
+from uqfc.passes.support.quantizable import LAYERS
+from uqfc.pipeline import graph_passes, run_passes
+from uqfc.qat.options import LayerOptions, Options
+from uqfc.targets import Target, load_target
+
+Layer = nn.Conv2dOp | nn.LinearOp
+
+
+@dataclass(frozen=True)
+class Point:
+    """A quantize point: where it is among the scales, and the levels of its type."""
+
+    index: int
+    name: str
+    qmin: int
+    qmax: int
+    symmetric: bool
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A layer that is quantized; its scales are ``[start, start + count)`` of all weights'."""
+
+    op: Layer
+    origin: LayerOrigin
+    options: LayerOptions
+    kind: WeightType
+    decision: Decision
+    start: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        return self.op.layer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The network, its points by name, its layers by name, and what stays float32 and why.
+
+    ``origins``: the parameters of all layers, quantized or not.
+    """
+
+    module: ModuleOp
+    origins: Mapping[str, LayerOrigin]
+    points: Mapping[str, Point]
+    layers: Mapping[str, PlannedLayer]
+    floats: Mapping[str, str]
+    options: Options
+    target: str
+
+    def __deepcopy__(self, memo: object) -> Plan:
+        """Nothing in it changes."""
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return restored_plan, (self.document(),)
+
+    def document(self) -> dict[str, Any]:
+        """All of the plan as JSON values: ``restored_plan`` is the inverse."""
+        return {
+            "network": str(self.module),
+            "layers": {name: asdict(origin) for name, origin in self.origins.items()},
+            "options": self.options.document(),
+            "target": self.target,
+        }
+
+    @property
+    def function(self) -> FuncOp:
+        return main_function(self.module)
+
+    def point_of(self, layer: PlannedLayer) -> Point:
+        """The point that a layer reads."""
+        owner = layer.op.x.owner
+        assert isinstance(owner, ObserveOp)
+        return self.points[owner.point.data]
+
+    @property
+    def scales(self) -> int:
+        """How many scales the weights have."""
+        return sum(layer.count for layer in self.layers.values())
+
+
+def make_plan(network: TorchNetwork, options: Options, target: Target) -> Plan:
+    """Fuse, place quantize points and decide types. UqfcError for a pattern without a layer.
+
+    The constants of layers are the model's parameters: the plan holds zeros in their place.
+    """
+    module = network.module
+    run_passes(module, graph_passes())
+    name_layers(module)
+    run_passes(module, [InsertObserversPass()])
+    for op in module.walk():
+        if isinstance(op, LAYERS) and op.layer in network.layers:
+            clear(op)
+    return planned(module, network.layers, options, target)
+
+
+def clear(op: Layer) -> None:
+    """Zeros for the layer's weight and bias."""
+    for value in (op.weight, op.bias):
+        if value is not None:
+            zeros = DenseIntOrFPElementsAttr.from_list(cast(Any, type_of(value)), [0.0])
+            constant = nn.ConstantOp.create(properties={"value": zeros}, result_types=[value.type])
+            Rewriter.insert_op(constant, InsertPoint.before(op))
+            value.replace_uses_with_if(constant.result, lambda use: use.operation is op)
+
+
+def restored_plan(document: Mapping[str, Any]) -> Plan:
+    """The plan of ``Plan.document``. UqfcError if it is not one."""
+    try:
+        context = Context()
+        for dialect in (Builtin, Func, nn.Nn, Quant):
+            context.load_dialect(dialect)
+        module = Parser(context, document["network"]).parse_module()
+        module.verify()
+        origins = {name: LayerOrigin(**origin) for name, origin in document["layers"].items()}
+        options, target = Options.restored(document["options"]), document["target"]
+    except (KeyError, TypeError, ValueError, ParseError, VerifyException) as error:
+        raise UqfcError(f"state of a QatModel: not what uqfc saves: {error!r}") from None
+    return planned(module, origins, options, load_target(target))
+
+
+def planned(
+    module: ModuleOp, origins: Mapping[str, LayerOrigin], options: Options, target: Target
+) -> Plan:
+    """The plan of a network that has its quantize points."""
+    floats: dict[str, str] = {}
+    layers: dict[str, PlannedLayer] = {}
+    ops = [op for op in module.walk() if isinstance(op, LAYERS)]
+    check_patterns(options, [op.layer for op in ops])
+    start = 0
+    for op in ops:
+        choice = options.of(op.layer)
+        origin = origins.get(op.layer)
+        if origin is None or not isinstance(op.x.owner, ObserveOp):
+            floats[op.layer] = "its weights are computed" if origin is None else "not quantizable"
+            set_decision(op, Decision(choice.weight_dtype, "float32", Reason.NO_KERNEL))
+            continue
+        if choice.weight_dtype == "float32":
+            floats[op.layer] = "requested"
+            set_decision(op, Decision("float32", "float32", Reason.REQUESTED))
+            continue
+        decision = decide(choice.weight_dtype, target)
+        set_decision(op, decision)
+        count = shape_of(op.weight)[0] if choice.per_channel else 1
+        symmetric = SYMMETRIC[decision.chosen] if choice.symmetric is None else choice.symmetric
+        kind = WEIGHT_TYPES[decision.chosen, symmetric]
+        layers[op.layer] = PlannedLayer(op, origin, choice, kind, decision, start, count)
+        start += count
+    return Plan(
+        module, dict(origins), points(module, layers, options), layers, floats, options, target.name
+    )
+
+
+def decide(requested: str, target: Target) -> Decision:
+    """INT8 where the target lacks what was asked for."""
+    if requested in target.weight_dtypes:
+        return Decision(requested, requested, Reason.REQUESTED)
+    return Decision(requested, "int8", Reason.UNSUPPORTED_BY_TARGET)
+
+
+def points(
+    module: ModuleOp, layers: Mapping[str, PlannedLayer], options: Options
+) -> dict[str, Point]:
+    """Every quantize point of a quantized network.
+
+    Four-bit activations are those that a layer multiplies by weights. The network's inputs,
+    operands of sums, products and means, and whatever an eight-bit layer asks for keep 8 bits.
+    """
+    found: dict[str, Point] = {}
+    observes = [op for op in module.walk() if isinstance(op, ObserveOp)]
+    for name in dict.fromkeys(op.point.data for op in observes):
+        levels = [levels_of(op, layers) for op in observes if op.point.data == name]
+        qmax = max(level for level in levels)
+        symmetric = options.activation_symmetric
+        found[name] = Point(len(found), name, 0, qmax, symmetric)
+    return found
+
+
+def levels_of(op: ObserveOp, layers: Mapping[str, PlannedLayer]) -> int:
+    """The largest integer that the readers of a point leave it."""
+    if is_input(op.x):
+        return 255
+    readers: list[LayerOptions] = []
+    for use in op.result.uses:
+        user = use.operation
+        if isinstance(user, LAYERS) and use.index == 0 and user.layer in layers:
+            readers.append(layers[user.layer].options)
+    four = bool(readers) and all(r.activation_dtype == "int4" for r in readers)
+    return 15 if four else 255
+
+
+def is_input(value: SSAValue) -> bool:
+    """Whether a value is an input of the network, moved or not."""
+    owner = value.owner
+    while isinstance(owner, Operation):
+        if not isinstance(owner, nn.TransposeOp | nn.ReshapeOp | ObserveOp):
+            return False
+        owner = owner.operands[0].owner
+    return True
+
+
+def check_patterns(options: Options, names: list[str]) -> None:
+    """UqfcError for a pattern of the configuration that no layer's name matches."""
+    for pattern in options.layers:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            known = ", ".join(names)
+            raise UqfcError(f"config: layers: no layer matches '{pattern}'; layers: {known}")
