@@ -5,7 +5,8 @@ rounded once to float32. The scale and shift are ``nn.mul`` / ``nn.add`` / ``nn.
 with a constant of one value per output channel (or one value at all); the layer has no activation,
 no residual and no other reader. Where there is no such layer, ``(x * a) * b`` becomes
 ``x * (a * b)``, ``(x + a) + b`` becomes ``x + (a + b)``, and ``(x + a) * b`` becomes
-``x * b + a * b``: what is left of any chain is one product and one sum.
+``x * b + a * b``: what is left of any chain is one product and one sum. A layer whose weights are
+quantized already takes in a sum, if it has no bias.
 
 Law: a bound. Before and after, each term of the sum over K is rounded at most
 ``r = ceil(K / 16) + 6 + n`` times when n ops were folded (its product, its way through lanes and
@@ -26,6 +27,7 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 
 from uqfc.dialects import nn
+from uqfc.dialects.quant import DcastOp
 from uqfc.dialects.tensors import shape_of
 from uqfc.numerics import F64
 from uqfc.passes.support.quantizable import LAYERS
@@ -151,6 +153,33 @@ def is_plain(layer: Layer) -> bool:
     return constant and untouched and layer.result.uses.get_length() == 1
 
 
+class AddBias(RewritePattern):
+    """``layer(x) + b`` of a layer that came with quantized weights and no bias: ``b`` is its bias.
+
+    Its weights cannot be scaled, and need not be. Exact: a layer adds its bias last.
+    """
+
+    def match_and_rewrite(self, op: object, rewriter: PatternRewriter) -> None:
+        if not isinstance(op, nn.AddOp):
+            return
+        for value, other in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
+            layer = value.owner
+            constant = per_channel(other, shape_of(op.result))
+            if not isinstance(layer, LAYERS) or constant is None or not lacks_bias(layer):
+                continue
+            bias = nn.ConstantOp(np.ascontiguousarray(constant, np.float32))
+            fused = with_operand_list(layer, bias=bias, activation=op.activation)
+            rewriter.replace(op, [bias, fused])
+            rewriter.erase(layer)
+            return
+
+
+def lacks_bias(layer: Layer) -> bool:
+    """Quantized weights, nothing after the product, one reader."""
+    untouched = layer.activation is None and layer.residual is None and layer.bias is None
+    return untouched and isinstance(layer.weight.owner, DcastOp) and layer.result.has_one_use()
+
+
 @dataclass(frozen=True)
 class FoldBatchNormPass(ModulePass):
     """See the module's documentation."""
@@ -158,4 +187,4 @@ class FoldBatchNormPass(ModulePass):
     name = "fold-batch-norm"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        apply_patterns(op, FoldAffine(), MergeAffine())
+        apply_patterns(op, FoldAffine(), AddBias(), MergeAffine())
