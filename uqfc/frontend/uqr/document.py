@@ -6,6 +6,7 @@ canonical (``"channel"``, ``"Conv_2d"``) are read, and never written.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -216,7 +217,12 @@ class Document(Part):
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the canonical spelling."""
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "UQR 1.0",
         **Document.model_json_schema(mode="serialization"),
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"UQR {VERSION}",
     }
+
+
+def schema_text() -> str:
+    """The content of ``schema.json``, which is written by ``python -m uqfc.frontend.uqr``."""
+    return json.dumps(schema(), indent=1) + "\n"

@@ -203,10 +203,11 @@ class Comparison:
         if len(quant.zero_point) != actual.size:
             what = f"{len(quant.zero_point)} values, but there are {actual.size} scales"
             raise self.fail(op.name, name, what)
-        for at, (value, other) in enumerate(zip(quant.zero_point, actual, strict=True)):
+        for at, value in enumerate(quant.zero_point):
             if not limits[0] <= value <= limits[1]:
                 what = f"{value} at {at}; accepted: integers from {limits[0]} to {limits[1]}"
                 raise self.fail(op.name, name, what)
+        for at, (value, other) in enumerate(zip(quant.zero_point, actual, strict=True)):
             if value != other:
                 raise self.fail(op.name, name, f"{value} at {at}, but the graph has {other}")
         symmetric = all(z == middle(fact.storage) for z in quant.zero_point)
