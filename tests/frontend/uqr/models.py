@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import onnx
 from xdsl.dialects.builtin import ModuleOp
 
@@ -22,7 +23,7 @@ FIRST, SECOND, INPUT = "layer1", "layer2", "input0/QuantizeLinear"
 def module(strategy: str = "int4") -> ModuleOp:
     """``layer1`` (Conv, 3 channels, HardSwish) and ``layer2`` (Gemm, 5 outputs)."""
     b = NetworkBuilder([(1, 4, 4, 2)])
-    weight, bias = b.weights("plain", 3, 3, 3, 2), b.constant([0.5, -0.5, 0.0])
+    weight, bias = b.weights("plain", 3, 3, 3, 2), b.constant(np.array([0.5, -0.5, 0.0]))
     conv = nn.Conv2dOp(b.block.args[0], weight, bias, activation=nn.fn("hard_swish"))
     flat = b.add(nn.ReshapeOp(b.layer(conv), (1, 12)))
     return quantized(named(b.module([b.linear(flat, 5)])), strategy)

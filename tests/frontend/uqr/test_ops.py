@@ -92,7 +92,7 @@ OTHERS: dict[str, Make] = {
     "mul": lambda b, x, y: b.add(nn.MulOp(x, y)),
     "div": lambda b, x, y: b.add(nn.DivOp(x, b.constant(3.0))),
     "maximum": lambda b, x, y: b.add(nn.MaximumOp(x, y)),
-    "minimum": lambda b, x, y: b.add(nn.MinimumOp(x, b.constant([0.1, 0.2, 0.3]))),
+    "minimum": lambda b, x, y: b.add(nn.MinimumOp(x, b.constant(np.array([0.1, 0.2, 0.3])))),
     "pow": lambda b, x, y: b.add(nn.PowOp(b.add(nn.UnaryOp(x, nn.fn("exp"))), b.constant(1.7))),
     "pow_2": lambda b, x, y: b.add(nn.PowOp(x, b.constant(2.0))),
     "pow_half": lambda b, x, y: b.add(
@@ -195,4 +195,4 @@ def test_outputs_that_are_inputs_constants_and_each_other() -> None:
     y = image(b, x)
     turned = b.add(nn.TransposeOp(y, (0, 3, 1, 2)))
     assert shape_of(turned) == (2, 3, 5, 4)
-    check(b, x, y, y, turned, b.constant([1.0, 2.0]), turned)
+    check(b, x, y, y, turned, b.constant(np.array([1.0, 2.0])), turned)

@@ -40,7 +40,7 @@ def describe(
     """The document. UqrError for calibration or provenance that do not fit the schema."""
     kinds = {name: n.op_type for n, name in zip(model.nodes, model.layers, strict=True)}
     entries: dict[str, dict[str, Any]] = {}
-    for fact in facts_of(model):
+    for fact in facts_of(model, source):
         entry = entries.setdefault(fact.op, {})
         entry[fact.role] = quantization(fact, notes)
     for name, decision in notes.decisions.items():

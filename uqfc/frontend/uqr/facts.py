@@ -107,13 +107,19 @@ class Gatherer:
             op, kind = owner[1], owner[0].op_type
         numbers = {a.name: a.i for a in node.attribute}
         shape = None if values is None else tuple(values.dims)
-        zeros = np.zeros((), np.int32) if zero is None else zero.astype(np.int32)
+        zeros = np.zeros((), np.int32) if zero is None else zero
+        if zero is not None and zero.dtype.kind not in "iu":
+            raise ModelError(f"{node.op_type} '{name}': the zero point is no integer")
+        if zeros.size not in (1, scale.size):
+            sizes = f"{scale.size} scales, but {zeros.size} zero points"
+            raise ModelError(f"{node.op_type} '{name}': {sizes}")
         rank = scale.ndim if shape is None else len(shape)
         axis = numbers.get("axis", 1)
         axis = axis + rank if axis < 0 else axis
         if shape is not None and scale.ndim and not 0 <= axis < len(shape):
             raise ModelError(f"{node.op_type} '{name}': axis {axis} is outside rank {len(shape)}")
         block = numbers.get("block_size", 0)
+        zeros = zeros.astype(np.int32)
         return Fact(role, op, kind, tensor, storage, scale, zeros, axis, block, shape, values)
 
     def array(self, node: NodeProto, index: int) -> Array | None:
@@ -161,6 +167,9 @@ class Gatherer:
         return found
 
 
-def facts_of(model: LoadedModel) -> list[Fact]:
-    """All facts in the order of the casts."""
-    return list(Gatherer(model).facts())
+def facts_of(model: LoadedModel, source: str) -> list[Fact]:
+    """All facts in the order of the casts. ModelError for a cast that is inconsistent."""
+    try:
+        return list(Gatherer(model).facts())
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from None

@@ -62,19 +62,22 @@ def meaning_of(model: LoadedModel, source: str) -> Meaning:
     if text is None:
         return Meaning()
     where = f"{source}: metadata property '{KEY}'"
-    return Comparison(parse_document(text, where), model, where).meaning()
+    facts = facts_of(model, source)
+    return Comparison(parse_document(text, where), model, facts, where).meaning()
 
 
 class Comparison:
     """Of a document with the facts of its graph."""
 
-    def __init__(self, document: Document, model: LoadedModel, where: str) -> None:
+    def __init__(
+        self, document: Document, model: LoadedModel, facts: list[Fact], where: str
+    ) -> None:
         self.document = document
         self.where = where
         self.kinds = {
             name: node.op_type for node, name in zip(model.nodes, model.layers, strict=True)
         }
-        self.facts = facts_of(model)
+        self.facts = facts
         self.matched: dict[str, Range] = {}
 
     def meaning(self) -> Meaning:

@@ -114,8 +114,9 @@ class Graph:
             return
         if len(self.nodes) == before:
             self.add("Identity", [held], f"{name}/Identity")
+        else:
+            self._forms[value][identity(len(shape_of(value)))] = name
         self.nodes[-1].output[0] = name
-        self._forms[value][identity(len(shape_of(value)))] = name
 
     def _transposed(self, value: SSAValue, layout: Layout) -> str:
         own, name = next(iter(self._forms[value].items()))
