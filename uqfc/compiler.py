@@ -21,7 +21,7 @@ from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, QcastOp
 from uqfc.dialects.tensors import Array
 from uqfc.errors import CalibrationError, FallbackError, UqfcError
-from uqfc.frontend import OnnxModel, read_onnx
+from uqfc.frontend import ReadModel, read_onnx
 from uqfc.model import CompiledModel, Keeping, build
 from uqfc.passes.equalize_layers import EqualizeLayersPass
 from uqfc.passes.fold_calibration import FoldCalibrationPass
@@ -101,7 +101,8 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     trace: Trace | None = None,
     cache: bool = True,
 ) -> CompiledModel:
-    """Compile an ONNX model (path, bytes or ``onnx.ModelProto``) for a target.
+    """Compile an ONNX model (path, bytes or ``onnx.ModelProto``), or a program of ``torch.export``,
+    for a target.
 
     ``quant_strategy`` is ``float32``, or the type of the weights: ``int8``, ``int4``,
     ``mixed_int4_int8``, ``ternary`` or ``binary``; all but the first need ``calibration_data`` (a
@@ -138,7 +139,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     )
     table = load_target(target)
     isa_for(table)  # a table that LLVM refuses is refused before any work
-    read = read_onnx(model, shapes)
+    read = read_model(model, shapes)
     data = None
     if calibration_data is not None and options.strategy != QuantStrategy.FLOAT32:
         data = iterate(calibration_data, read.inputs, limit=calibration_samples)
@@ -154,8 +155,19 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     return CompiledModel.restored(keeping, table, again) or again(progress, None, keeping)
 
 
+def read_model(model: Any, shapes: Mapping[str, Sequence[int]] | None) -> ReadModel:
+    """The model by the frontend for its type, of which torch's is only imported when it is used."""
+    if not type(model).__module__.startswith("torch.export"):
+        return read_onnx(model, shapes)
+    if shapes:
+        raise UqfcError("shapes: those of an exported program are fixed; export it with others")
+    from uqfc.frontend.torch import read_torch  # noqa: PLC0415 # torch is optional
+
+    return read_torch(model)
+
+
 def compile_read(
-    model: OnnxModel,
+    model: ReadModel,
     table: Target,
     data: Iterable[Mapping[str, Array]] | None,
     options: Options,

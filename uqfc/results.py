@@ -33,7 +33,7 @@ import uqfc_runtime
 from uqfc.cache import key_of
 from uqfc.codegen.lowering.registry import LOWERINGS
 from uqfc.dialects.tensors import Array
-from uqfc.frontend import CONVERTERS, OnnxModel
+from uqfc.frontend import CONVERTERS, ReadModel
 from uqfc.interpreter.registry import CONTEXTUAL_MEANINGS, MEANINGS
 from uqfc.targets import Target
 from uqfc.version import __version__
@@ -79,7 +79,7 @@ class RecordedData:
 
 
 def result_key(
-    model: OnnxModel,
+    model: ReadModel,
     target: Target,
     options: Mapping[str, object],
     passes: Iterable[ModulePass],

@@ -80,6 +80,14 @@ def test_nodes_without_a_name_are_called_by_their_output_and_names_are_unique() 
     assert layers == ["a", "twice", "twice#2", ""]
 
 
+def test_values_named_by_numbers_have_names_that_can_be_copied() -> None:
+    """Passes give the name of what they replace to what replaces it."""
+    nodes = [node("Relu", ["x"], ["1"]), node("Neg", ["1"], ["/2"]), node("Abs", ["/2"], ["y.3"])]
+    block = main_function(import_onnx(make_model(nodes, {"x": [3]}, ["y.3"]))).body.block
+    hints = [op.results[0].name_hint for op in block.ops if op.results]
+    assert hints == ["v1", "v", "y"]
+
+
 def test_a_graph_that_only_passes_on() -> None:
     nodes = [node("Identity", ["x"], ["y"]), node("Dropout", ["c"], ["z"])]
     constants = {"c": normal(0, 2)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
@@ -26,9 +27,12 @@ def main_function(
 
 
 def hint(name: str) -> str | None:
-    """The name in the model as a name in printed IR, where it can be one."""
+    """The name in the model as a name in printed IR, where it can be one.
+
+    xDSL drops a number after the last underscore, which must leave something.
+    """
     text = "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
-    return f"_{text}" if text[:1].isdigit() else text or None
+    return f"v{text}" if re.match(r"\d|_\d+$", text) else text or None
 
 
 def remove_unused(block: Block) -> None:

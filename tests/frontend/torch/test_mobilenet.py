@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from xdsl.dialects.builtin import ModuleOp
 
+import uqfc
 from uqfc.dialects import nn
+from uqfc.errors import UqfcError
 from uqfc.frontend import import_onnx
 from uqfc.interpreter import Interpreter
 from uqfc.pipeline import graph_passes, run_passes
@@ -35,6 +38,8 @@ def mobilenet() -> Any:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.8, 1.2)
             torch.nn.init.normal_(module.bias, std=0.1)
+        elif getattr(module, "bias", None) is not None:
+            torch.nn.init.normal_(module.bias, std=0.1)  # not zeros, which an ONNX file would share
     with torch.no_grad():
         model(torch.randn(8, *SHAPE[1:]))
     return model.eval()
@@ -95,3 +100,33 @@ def test_the_results_are_near(mobilenet: Any) -> None:
     with torch.no_grad():
         theirs = mobilenet(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-3 * float(abs(theirs).max()))
+
+
+def test_a_program_compiles_as_its_onnx_export_does(mobilenet: Any, tmp_path: Path) -> None:
+    """The first blocks' binaries compute the same bits."""
+    path = tmp_path / "model.onnx"
+    module = torch.nn.Sequential(mobilenet.stem, mobilenet.blocks[:4]).eval()
+    example = torch.zeros(SHAPE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes on deprecation
+        torch.onnx.export(
+            module,
+            (example,),
+            str(path),
+            input_names=["input"],
+            training=torch.onnx.TrainingMode.PRESERVE,
+            dynamo=False,
+        )
+    images = np.random.default_rng(0).standard_normal((3, *SHAPE[1:]), np.float32)
+    data = [{"input": image[None]} for image in images]
+    program = torch.export.export(module, (example,))
+    models = [uqfc.compile(model, calibration_data=data) for model in (program, path)]
+    for sample in data:
+        first, second = (list(model.run(sample).values()) for model in models)
+        np.testing.assert_array_equal(first[0], second[0])
+
+
+def test_shapes_of_a_program_are_fixed(mobilenet: Any) -> None:
+    program = torch.export.export(mobilenet, (torch.zeros(SHAPE),))
+    with pytest.raises(UqfcError, match="are fixed"):
+        uqfc.compile(program, quant_strategy="float32", shapes={"x": (2, 3, 64, 64)})

@@ -21,7 +21,8 @@ SMALLEST = float(np.finfo(np.float32).eps)
 
 @converter("_native_batch_norm_legit_no_training")
 def batch_norm(call: Call, b: Builder) -> list[Value]:
-    """``x * a + c`` per channel, with ``a`` and ``c`` computed in float64."""
+    """``x * a + c`` per channel, with ``a`` and ``c`` computed in float64 of the float32 epsilon
+    that ONNX files have, too."""
     call.ignore("momentum")
     x = call.real_tensor("input")
     channels = dims(x)[1] if rank(x) > 1 else 1
@@ -31,7 +32,7 @@ def batch_norm(call: Call, b: Builder) -> list[Value]:
         statistic(call, "running_mean", None),
         statistic(call, "running_var", None),
     ]
-    factor, offset = affine(given, call.real("eps"))
+    factor, offset = affine(given, float(np.float32(call.real("eps"))))
     x = b.mul(x, per_channel(b, constant(factor), x))
     return [b.add(x, per_channel(b, constant(offset), x))]
 
