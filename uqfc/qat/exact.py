@@ -87,7 +87,8 @@ def table(x: Value, scale: Tensor, zero_point: int, qmax: int, function: Activat
     assert x.scheme is not None
 
     def apply(v: F64) -> F64:
-        return UNARY[function.name].f64(v, *function.params)
+        # Parameters are float32 wherever they are used.
+        return UNARY[function.name].f64(v, *(float(np.float32(p)) for p in function.params))
 
     from_scale, from_zero = float(x.scheme.scale), x.scheme.zero_point
     entries = lookup_table(apply, from_scale, from_zero, float(scale), zero_point, 0, qmax)

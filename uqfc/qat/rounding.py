@@ -71,15 +71,15 @@ def derivative(activation: Activation, v: Tensor, g: Tensor) -> Tensor:
 class Rounding:
     """``q = zero_point + rne(clamp(v, low, high))``, which stands for ``(q - zero_point) * scale``.
 
-    ``clamped``: a fused clamp has no gradient beyond its bounds. ``fixed``: one of its bounds, not
-    zero, is a real number that does not move with the scale.
+    ``ends_below``, ``ends_above``: a fused clamp, not the type, ends the range there. It does so at
+    a real number, which does not move with the scale, and beyond it there is no gradient.
     """
 
     zero_point: int
     low: int
     high: int
-    clamped: bool
-    fixed: bool
+    ends_below: bool
+    ends_above: bool
     estimator: Estimator
     gradient_scale: float
 
@@ -90,21 +90,21 @@ def limits(
     """How a point rounds, after a fused clamp; ``elements`` of one image share the scale."""
     point, zero = scheme.point, scheme.zero_point
     qmin, qmax = point.qmin, point.qmax
-    bounds = None if clamp is None else clamp.bounds
+    bounds, below, above = None if clamp is None else clamp.bounds, False, False
     if bounds is not None:
-        low, high = bounds
-        ends = np.asarray([min(low, high), high], np.float32)
+        ends = np.asarray([min(bounds), bounds[1]], np.float32)
         scale = np.asarray(scheme.scale.item(), np.float32)
+        below, above = ends[0] / scale >= qmin - zero, ends[1] / scale <= qmax - zero
         qmin, qmax = map(int, quantize(ends, scale, np.asarray(zero, np.int32), qmin, qmax))
-    fixed = qmax < point.qmax or (qmin > point.qmin and qmin != zero)
     factor = lsq_gradient_scale(elements, point.qmax)
-    return Rounding(zero, qmin - zero, qmax - zero, bounds is not None, fixed, estimator, factor)
+    return Rounding(zero, qmin - zero, qmax - zero, bool(below), bool(above), estimator, factor)
 
 
 class RoundClamp(torch.autograd.Function):
     """``(real, q)`` of float32 ``v`` in units of ``scale``; q is uint8 and has no gradient.
 
-    Gradients are those of ``estimators.quantize``, seen from ``v`` instead of ``v * scale``.
+    Gradients are those of ``estimators.quantize`` after the fused clamp, seen from ``v`` instead of
+    ``v * scale``.
     """
 
     @staticmethod
@@ -129,18 +129,36 @@ class RoundClamp(torch.autograd.Function):
         v, scale, real = ctx.saved_tensors
         r: Rounding = ctx.rounding
         margin = 0.0 if r.estimator == Estimator.LSQ else 0.5
-        below = 0.0 if r.clamped else margin
-        inside = torch.ops.aten.hardtanh_backward(g, v, r.low - below, r.high + margin)
+        low = r.low - (0.0 if r.ends_below else margin)
+        high = r.high + (0.0 if r.ends_above else margin)
+        inside = torch.ops.aten.hardtanh_backward(g, v, low, high)
         scale_gradient = None
         if ctx.needs_input_grad[1]:
-            total = dot(inside if r.fixed else g, real) / scale - dot(inside, v)
+            # A range that ends at zero (ReLU) needs no mask: the results there are zero.
+            ends = r.ends_below and r.low != 0, r.ends_above
+            free = within_clamp(g, v, inside, r, *ends)
+            total = dot(free, real) / scale - dot(inside, v)
             scale_gradient = (total * r.gradient_scale).reshape_as(scale)
         kept = inside
-        if r.estimator == Estimator.IDENTITY and not r.clamped:
-            kept = g
+        if r.estimator == Estimator.IDENTITY:
+            kept = within_clamp(g, v, inside, r, r.ends_below, r.ends_above)
         elif r.estimator == Estimator.POLYNOMIAL:
             kept = inside * polynomial_factor(v - real / scale)
         return kept * scale, scale_gradient, None
+
+
+def within_clamp(
+    g: Tensor, v: Tensor, inside: Tensor, rounding: Rounding, below: bool, above: bool
+) -> Tensor:
+    """``g``, but ``inside`` (the same, or zero beyond) in the half whose end is a clamp's."""
+    match below, above:
+        case False, False:
+            return g
+        case True, True:
+            return inside
+        case _:
+            middle = (rounding.low + rounding.high) / 2
+            return torch.where(v < middle if below else v > middle, inside, g)
 
 
 def needs_real(ctx: Any) -> bool:
