@@ -2,13 +2,35 @@
 whose outputs are the same, bit for bit, in the interpreter and on the device.
 
 ``uqfc.compile("model.onnx", quant_strategy="int4", calibration_data=…)`` gives a ``CompiledModel``.
+``uqfc.prepare_qat`` and ``uqfc.finetune`` train a PyTorch module (``pip install 'uqfc[qat]'``).
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from uqfc.compiler import compile  # noqa: A004 - the name that users expect: uqfc.compile
 from uqfc.model import CompiledModel
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc.version import __version__
 
-__all__ = ["CompiledModel", "UInt8", "__version__", "compile"]
+if TYPE_CHECKING:
+    from uqfc.qat import finetune, prepare_qat
+
+__all__ = ["CompiledModel", "UInt8", "__version__", "compile", "finetune", "prepare_qat"]
+
+TRAINING = ("finetune", "prepare_qat")
+"""Names of ``uqfc.qat``, which imports torch: imported when they are first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in TRAINING:
+        raise AttributeError(f"module 'uqfc' has no attribute '{name}'")
+    try:
+        return getattr(import_module("uqfc.qat"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f"uqfc.{name} needs PyTorch: pip install 'uqfc[qat]'") from None
+

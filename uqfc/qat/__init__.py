@@ -6,7 +6,18 @@ Imports torch (``pip install 'uqfc[qat]'``); ``import uqfc`` does not, until one
 from __future__ import annotations
 
 from uqfc.qat.estimators import Estimator
+from uqfc.qat.finetune import finetune
 from uqfc.qat.model import QatModel
 from uqfc.qat.prepare import prepare_qat
+from uqfc.qat.reporting import Epoch, FinetuneResult
+from uqfc.qat.statistics import reestimate_statistics
 
-__all__ = ["Estimator", "QatModel", "prepare_qat"]
+__all__ = [
+    "Epoch",
+    "Estimator",
+    "FinetuneResult",
+    "QatModel",
+    "finetune",
+    "prepare_qat",
+    "reestimate_statistics",
+]
