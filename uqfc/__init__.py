@@ -33,4 +33,3 @@ def __getattr__(name: str) -> Any:
         if error.name != "torch":
             raise
         raise ImportError(f"uqfc.{name} needs PyTorch: pip install 'uqfc[qat]'") from None
-

@@ -120,9 +120,9 @@ def check_number(
 ) -> None:
     """UqfcError, by name, unless the value is a number of that kind within the bounds."""
     kinds: Any = int if whole else (int, float)
-    if isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most:
-        if math.isfinite(value):
-            return
+    numeric = isinstance(value, kinds) and not isinstance(value, bool)
+    if numeric and math.isfinite(value) and least <= value <= most:
+        return
     what = "a whole number" if whole else "a number"
     bounds = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
     raise UqfcError(f"{name}: {value!r}; accepted: {what}, {bounds}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,5 +92,5 @@ def teacher_of(model: nn.Module, teacher: Any) -> nn.Module | None:
     if teacher is not True and not isinstance(teacher, nn.Module):
         kind = type(teacher).__name__
         raise UqfcError(f"teacher: {kind}; accepted: True, False, a torch.nn.Module")
-    own = copy.deepcopy(model if teacher is True else cast(nn.Module, teacher))
+    own = copy.deepcopy(model if teacher is True else teacher)
     return own.eval().requires_grad_(False)
