@@ -292,3 +292,86 @@ def test_scales_that_would_overflow_a_multiplier_stay_float(scale: float) -> Non
         (expected,) = Interpreter().run(module, inputs).values()
         (actual,) = Interpreter().run(result, inputs).values()
         assert same_bits(expected, actual) or scale > 1, name
+
+
+# --- movement next to quantize points -------------------------------------------------------------
+
+Move = Callable[[QuantizedBuilder, SSAValue], SSAValue]
+MOVES: dict[str, Move] = {
+    "reshape": lambda b, x: b.add(nn.ReshapeOp(x, (4, 2, 6))),
+    "transpose": lambda b, x: b.add(nn.TransposeOp(x, (0, 3, 1, 2))),
+    "slice": lambda b, x: b.add(nn.SliceOp(x, (0, 0, 3, 0), (1, 2, 2, 6), (1, 1, -2, 1))),
+    "broadcast": lambda b, x: b.add(nn.BroadcastOp(x, (3, 2, 4, 6))),
+    "gather": lambda b, x: b.add(nn.GatherOp(x, b.add(nn.ConstantOp(np.array([1, -1]))), 2)),
+    "max_pool": lambda b, x: b.add(nn.MaxPool2dOp(x, (2, 2))),
+}
+TWICE: dict[str, Move] = {
+    "reshape, reshape": lambda b, x: MOVES["reshape"](b, b.add(nn.ReshapeOp(x, (48,)))),
+    "transpose, reshape": lambda b, x: MOVES["reshape"](b, MOVES["transpose"](b, x)),
+}
+
+
+def moved_then_multiplied(move: Move, point_after: bool, params: QuantParams) -> ModuleOp:
+    """A quantize point, movement, perhaps the same point again, and a linear layer."""
+    b = QuantizedBuilder([(1, 2, 4, 6)], 3)
+    x = move(b, b.point(b.block.args[0], params))
+    x = b.point(x, params) if point_after else x
+    w = b.random.integers(-127, 128, (5, shape_of(x)[-1])).astype(np.int8)
+    layer = nn.LinearOp(x, b.stored(w, QuantParams.of("i8", 2.0**-5)))
+    return b.module([b.layer(layer)])
+
+
+@pytest.mark.parametrize("name", [*MOVES, *TWICE])
+@settings(max_examples=10)
+@given(points())
+def test_a_layer_takes_moved_integers(name: str, params: QuantParams) -> None:
+    """As models do that quantize before a flattening, and not again after it."""
+    move = (MOVES | TWICE)[name]
+    bare, pointed = (converted(moved_then_multiplied(move, p, params)) for p in (False, True))
+    for module in (bare, pointed):
+        assert any(isinstance(op, IntegerLayerOp) for op in module.walk())
+    for inputs in (awkward_inputs(bare), awkward_inputs(bare, 1)):
+        expected, found = (Interpreter().run(m, inputs)["output0"] for m in (pointed, bare))
+        assert same_bits(expected, found)
+
+
+@pytest.mark.parametrize("name", ["reshape", "transpose", *TWICE])
+@settings(max_examples=10)
+@given(points(), points())
+def test_an_op_whose_result_is_moved_before_it_is_quantized_is_integer(
+    name: str, x_params: QuantParams, y_params: QuantParams
+) -> None:
+    """The same bits as with the quantize point before the movement."""
+
+    def network(point_first: bool) -> ModuleOp:
+        b = QuantizedBuilder([(1, 5, 7, 6)])
+        x = b.point(b.block.args[0], x_params)
+        mean = b.add(nn.AvgPool2dOp(x, (2, 4), strides=(2, 1), padding=(0, 0, 0, 0)))
+        move = (MOVES | TWICE)[name]
+        if point_first:
+            return b.module([move(b, b.point(mean, y_params))])
+        return b.module([b.point(move(b, mean), y_params)])
+
+    late, early = (converted(network(first)) for first in (False, True))
+    inputs = awkward_inputs(late)
+    expected, found = (Interpreter().run(m, inputs)["output0"] for m in (early, late))
+    assert same_bits(expected, found)
+
+
+def test_a_mean_that_is_flattened_before_it_is_quantized_is_integer() -> None:
+    b = QuantizedBuilder([(1, 5, 7, 6)])
+    params = QuantParams.of("u8", 0.05, 100)
+    mean = b.add(nn.ReduceOp(b.point(b.block.args[0], params), "mean", (1, 2)))
+    module = converted(b.module([b.point(b.add(nn.ReshapeOp(mean, (1, 6))), params)]))
+    assert any(isinstance(op, QAvgPool2dOp) for op in module.walk())
+    assert not any(isinstance(op, nn.ReduceOp) for op in module.walk())
+
+
+def test_a_padded_maximum_is_not_taken_of_integers() -> None:
+    """A window with nothing inside gives -inf, for which bytes have no value."""
+    b = QuantizedBuilder([(1, 2, 2, 4)])
+    x = b.point(b.block.args[0], QuantParams.of("u8", 0.05, 100))
+    pooled = b.add(nn.MaxPool2dOp(x, (2, 2), padding=(2, 2, 0, 0)))
+    weight = b.stored(np.eye(4, dtype=np.int8), QuantParams.of("i8", 0.5))
+    module = converted(b.module([b.layer(nn.LinearOp(pooled, weight))]))
+    assert not any(isinstance(op, IntegerLayerOp) for op in module.walk())

@@ -13,7 +13,7 @@ from xdsl.traits import Pure
 
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import DequantizeOp, IntegerLayerOp, QuantizeOp
-from uqfc.dialects.quant import DcastOp, QcastOp, ScastOp, UniformType, uniform_of
+from uqfc.dialects.quant import DcastOp, QcastOp, ScastOp, uniform_of
 from uqfc.dialects.tensors import Array, element_of, i2, i4, i8, shape_of, ui8
 from uqfc.numerics import quantize
 from uqfc.passes.select_bit_width import Decision, Reason, decision_of, set_decision
@@ -24,9 +24,17 @@ from uqfc.passes.support.integer.emulation import (
     emulated_quantize,
 )
 from uqfc.passes.support.integer.layers import Layer, integer_layer
+from uqfc.passes.support.integer.moving import (
+    ends_in_casts,
+    feeds_integer_op,
+    has_integer_form_here,
+    is_quantized,
+    only_moves,
+    quantize_before_moving,
+)
 from uqfc.passes.support.integer.values import Affine, Quantized, unsigned
 from uqfc.passes.support.integer.weights import QuantizedConstant
-from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations, has_integer_form
+from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations
 
 
 class Converter:
@@ -42,6 +50,9 @@ class Converter:
         """The same as float32, made where a float op needs it."""
 
     def run(self) -> None:
+        for op in list(self.block.ops):
+            if isinstance(op, QcastOp):
+                quantize_before_moving(op)
         for op in list(self.block.ops):
             match op:
                 case QcastOp():
@@ -171,10 +182,7 @@ class Converter:
         if self.is_deferred(op):
             return
         if self.moves_on(op):
-            x = self.tensors[op.operands[0]]
-            ops = moved(op, x, x.affine)
-            self.insert(ops, op, op)
-            self.tensors[op.results[0]] = Quantized(ops[-1].results[0], x.affine)
+            self.move(op)
             return
         if isinstance(op, LAYERS) and self.operands_are_quantized(op):
             ops = self.integer_ops(op, None)
@@ -185,10 +193,10 @@ class Converter:
         self.settle(op)
 
     def moves_on(self, op: Operation) -> bool:
-        """Movement of integers, all of whose users are casts or move them on to one."""
+        """Movement of integers to casts, or to ops that may take integers."""
         if not isinstance(op, MOVEMENT) or op.operands[0] not in self.tensors:
             return False
-        return has_integer_form(op) and ends_in_casts(op)
+        return ends_in_casts(op) or (only_moves(op) and feeds_integer_op(op))
 
     def settle(self, op: Operation) -> None:
         """Leave ``op`` in float32: give it float32 operands."""
@@ -280,24 +288,3 @@ class Converter:
 def given(weights: QuantizedConstant) -> Decision:
     """The decision of a model that came quantized."""
     return Decision(weights.dtype, weights.dtype, Reason.REQUESTED)
-
-
-def has_integer_form_here(op: Operation) -> bool:
-    """``has_integer_form``, where weights may also be constants behind casts."""
-    return isinstance(op, LAYERS) or has_integer_form(op)
-
-
-def ends_in_casts(op: Operation) -> bool:
-    """Whether every use of the result is a cast to 8 bits, maybe behind more movement."""
-    users = [use.operation for use in op.results[0].uses]
-    return bool(users) and all(
-        unsigned(uniform_of(u.result)) is not None
-        if isinstance(u, QcastOp)
-        else isinstance(u, MOVEMENT) and has_integer_form(u) and ends_in_casts(u)
-        for u in users
-    )
-
-
-def is_quantized(value: SSAValue) -> bool:
-    """Whether the elements are of a quantized type."""
-    return isinstance(element_of(value), UniformType)
