@@ -190,7 +190,7 @@ class Importer:
             "retyped": list(self.retyped),
         }
         module = main_function(block, results, attributes)
-        origins = layer_origins(self.program, self.names)
+        origins = layer_origins(self.program)
         layers = {self.names[node]: origin for node, origin in origins.items()}
         return TorchNetwork(module, layers, other_uses(self.program, self.names, origins))
 

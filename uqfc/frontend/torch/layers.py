@@ -63,18 +63,20 @@ def untransposed(node: Any) -> Any:
     """The matrix that ``node`` is the transpose of; None if it is not one."""
     if not isinstance(node, Node) or op_name(node) not in TRANSPOSES:
         return None
-    return node.args[0] if len(node.meta["val"].shape) == 2 else None
+    return node.args[0] if rank_of(node) == 2 else None
 
 
-def layer_origins(program: Program, names: dict[Node, str]) -> dict[Node, LayerOrigin]:
+def rank_of(node: Node) -> int:
+    return len(node.meta["val"].shape)
+
+
+def layer_origins(program: Program) -> dict[Node, LayerOrigin]:
     """The layers whose weight, and bias if there is one, are parameters as they are."""
     origins: dict[Node, LayerOrigin] = {}
     for node in program.calls:
         weight, bias = weight_and_bias(node) or (None, None)
-        plain_bias = bias is None or (
-            bias in program.parameters and len(bias.meta["val"].shape) == 1
-        )
-        if weight in program.parameters and plain_bias:
+        plain_bias = bias is None or (bias in program.parameters and rank_of(bias) == 1)
+        if weight in program.parameters and rank_of(weight) > 1 and plain_bias:
             bias_name = None if bias is None else program.constants[bias]
             batch_norm = following_batch_norm(program, node)
             origins[node] = LayerOrigin(program.constants[weight], bias_name, batch_norm)
@@ -83,11 +85,11 @@ def layer_origins(program: Program, names: dict[Node, str]) -> dict[Node, LayerO
 
 def following_batch_norm(program: Program, node: Node) -> str | None:
     """The path of the module that alone reads the layer's result, and normalises its channels."""
-    users = [user for user in node.users if user in program.nodes]
+    users = program.users(node)
     if len(users) != 1 or op_name(users[0]) != BATCH_NORM:
         return None
     convolution = "conv" in op_name(node)
-    if not convolution and len(node.meta["val"].shape) != 2:
+    if not convolution and rank_of(node) != 2:
         return None
     mean = program.constants.get(arguments_of(users[0])["running_mean"], "")
     path, _, statistic = mean.rpartition(".")
@@ -106,7 +108,7 @@ def other_uses(
             explained.update(node.users)
     uses: dict[str, str] = {}
     for node, name in program.constants.items():
-        users = [n for n in program.nodes if node in n.all_input_nodes and n not in explained]
+        users = [n for n in program.users(node) if n not in explained]
         if node in program.parameters and users:
             called = [f"{overload_name(n)} '{names[n]}'" if n in names else n.op for n in users]
             uses[name] = ", ".join(called)

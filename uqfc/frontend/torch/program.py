@@ -6,6 +6,7 @@ import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -57,6 +58,14 @@ class Program:
     parameters: frozenset[Node]
     outputs: dict[str, Node]
     tensors: Mapping[str, Any]
+
+    def users(self, node: Node) -> list[Node]:
+        """The calls that read what ``node`` computes, and the output if it does."""
+        return [user for user in node.users if user in self.live]
+
+    @cached_property
+    def live(self) -> frozenset[Node]:
+        return frozenset(self.nodes)
 
 
 def read_program(program: ExportedProgram, source: str) -> Program:
