@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def write_checkpoint(path: Path, arguments: Mapping[str, Any], state: Mapping[st
     except OSError as error:
         raise UqfcError(f"checkpoint: cannot write {path}: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_checkpoint(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from xdsl.dialects.builtin import ModuleOp
 
-from uqfc.errors import UqfcError
+from uqfc.dialects.quant.decisions import Decision
+from uqfc.errors import FallbackError, UqfcError
 from uqfc.qat.capture import calibrate, capture
 from uqfc.qat.deploy import quantized_module
 from uqfc.qat.deployed import KERNELS, DeployedNetwork, FloatNetwork, Network, has_kernels
@@ -37,6 +38,7 @@ class QatModel(nn.Module):
         *,
         learn_scales: bool = True,
         kernels: bool | None = None,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -44,6 +46,7 @@ class QatModel(nn.Module):
         self.options = options
         self.target = target
         self.kernels = has_kernels() if kernels is None else kernels
+        self.strict = strict
         self.frozen_statistics = False
         self.calibrated = False
         self._plan: Plan | None = None
@@ -63,11 +66,28 @@ class QatModel(nn.Module):
     def is_captured(self) -> bool:
         return self._plan is not None
 
+    @property
+    def decisions(self) -> dict[str, Decision]:
+        """Of every layer: the weight type that was asked for, what it has, and why."""
+        return self.plan.decisions
+
+    @property
+    def fallbacks(self) -> dict[str, Decision]:
+        """Of the layers that do not have the weight type that was asked for."""
+        return {name: each for name, each in self.decisions.items() if each.is_fallback}
+
     def capture(self, *inputs: Tensor) -> None:
-        """Capture the module as it computes on these inputs, of any batch size, once."""
-        if self._plan is None:
-            self._plan = capture(self.model, inputs, self.options, load_target(self.target))
-            self.quantization.materialize(self._plan)
+        """Capture the module as it computes on these inputs, of any batch size, once.
+
+        FallbackError if the model is strict and has a fallback.
+        """
+        if self._plan is not None:
+            return
+        plan = capture(self.model, inputs, self.options, load_target(self.target))
+        if self.strict:
+            check_no_fallback(plan)
+        self._plan = plan
+        self.quantization.materialize(plan)
 
     def calibrate(self, batches: Iterable[Sequence[Tensor]]) -> None:
         """Set all scales from data: a few batches, each a tuple of the network's inputs."""
@@ -136,3 +156,14 @@ class QatModel(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Without compiled code, which is made again."""
         return {**self.__dict__, "_deployed": None}
+
+
+def check_no_fallback(plan: Plan) -> None:
+    """FallbackError that lists every layer without the weight type that was asked for."""
+    lines = [
+        f"  layer '{name}': {each.requested} was requested, got {each.chosen} ({each.reason})"
+        for name, each in plan.decisions.items()
+        if each.is_fallback
+    ]
+    if lines:
+        raise FallbackError(f"target {plan.target}: {len(lines)} fallback(s)\n" + "\n".join(lines))

@@ -23,7 +23,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 from uqfc.calibrate import name_layers
 from uqfc.dialects import nn
 from uqfc.dialects.quant import ObserveOp, Quant
-from uqfc.dialects.quant.decisions import Decision, Reason, set_decision
+from uqfc.dialects.quant.decisions import Decision, Reason, decision_of, set_decision
 from uqfc.dialects.tensors import shape_of, type_of
 from uqfc.errors import UqfcError
 from uqfc.frontend.torch import LayerOrigin, TorchNetwork
@@ -106,6 +106,13 @@ class Plan:
         owner = layer.op.x.owner
         assert isinstance(owner, ObserveOp)
         return self.points[owner.point.data]
+
+    @property
+    def decisions(self) -> dict[str, Decision]:
+        """Of every layer by name: the weight type that was asked for, what it has, and why."""
+        ops = [op for op in self.module.walk() if isinstance(op, LAYERS)]
+        found = {op.layer: decision_of(op) for op in ops}
+        return {name: decision for name, decision in found.items() if decision is not None}
 
     @property
     def scales(self) -> int:

@@ -31,6 +31,7 @@ def prepare_qat(
     calibration_data: Batches | None = None,
     inplace: bool = False,
     kernels: bool | None = None,
+    strict: bool = False,
 ) -> QatModel:
     """A copy of a float module whose layers compute with the integers that are deployed.
 
@@ -46,7 +47,9 @@ def prepare_qat(
     ``calibration_data`` (batches of inputs; by default the example inputs). Without either, the
     first batch that the result is called on serves for both. ``inplace``: do not copy the module.
     ``kernels``: whether compiled kernels compute on the CPU, by default where there are any;
-    without them, and on other devices, integer-valued floats give the same bits.
+    without them, and on other devices, integer-valued floats give the same bits. ``strict``: a
+    layer without the weight type that was asked for is a FallbackError when the module is captured;
+    otherwise ``fallbacks`` of the result has it.
 
     Raises UnsupportedError with all calls that have no integer form, UqfcError for what the
     arguments may not be.
@@ -57,7 +60,9 @@ def prepare_qat(
     load_target(backend)
     learned = options.estimator == Estimator.LSQ if learn_scales is None else learn_scales
     kept = model if inplace else copy.deepcopy(model)
-    qat_model = QatModel(kept, options, str(backend), learn_scales=learned, kernels=kernels)
+    qat_model = QatModel(
+        kept, options, str(backend), learn_scales=learned, kernels=kernels, strict=strict
+    )
     if example_inputs is not None:
         qat_model.capture(*as_inputs(example_inputs))
     if calibration_data is not None:
