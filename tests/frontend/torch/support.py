@@ -20,8 +20,8 @@ HEADER = """# PyTorch operators
 
 Written by `tests/frontend/torch/support.py` with torch {version}; a test keeps it up to date.
 
-`uqfc.frontend.torch.import_torch` reads `torch.export.export(module.eval(), (example,))`, as it is
-or decomposed to core ATen. The shapes are the example's; dynamic ones are refused. In-place ops,
+`uqfc.compile` and `uqfc.frontend.torch.import_torch` take a program of torch.export, made by
+`torch.export.export(module.eval(), (example,))`, as it is or decomposed to core ATen. The shapes are the example's; dynamic ones are refused. In-place ops,
 and writes through views, are made functional by torch first. Elements are imported as float32,
 int8, uint8, int32, int64 or bool: other floats and integers are converted, which the imported
 function's attribute `retyped` says. Every call that cannot be imported is named, with its module,

@@ -45,6 +45,11 @@ def mobilenet() -> Any:
     return model.eval()
 
 
+@pytest.fixture(scope="module")
+def program(mobilenet: Any) -> Any:
+    return torch.export.export(mobilenet, (torch.zeros(SHAPE),))
+
+
 def structure(module: ModuleOp) -> list[Any]:
     """Name, attributes, operands by the index of what computes them, and types of every op."""
     found: list[Any] = []
@@ -62,20 +67,20 @@ def structure(module: ModuleOp) -> list[Any]:
     return found
 
 
-def test_the_fused_graph_is_that_of_the_onnx_export(mobilenet: Any) -> None:
+def test_the_fused_graph_is_that_of_the_onnx_export(program: Any) -> None:
     from uqfc.frontend.torch import import_torch
 
-    ours = import_torch(torch.export.export(mobilenet, (torch.zeros(SHAPE),))).module
+    ours = import_torch(program).module
     theirs = import_onnx(EXAMPLE / "mobilenet_v3_small.onnx", {"image": SHAPE})
     for module in (ours, theirs):
         run_passes(module, graph_passes())
     assert structure(ours) == structure(theirs)
 
 
-def test_every_layer_knows_its_parameters(mobilenet: Any) -> None:
+def test_every_layer_knows_its_parameters(mobilenet: Any, program: Any) -> None:
     from uqfc.frontend.torch import import_torch
 
-    network = import_torch(torch.export.export(mobilenet, (torch.zeros(SHAPE),)))
+    network = import_torch(program)
     run_passes(network.module, graph_passes())
     layers = [op for op in network.module.walk() if isinstance(op, nn.Conv2dOp | nn.LinearOp)]
     assert {op.layer for op in layers} == set(network.layers)
@@ -90,11 +95,11 @@ def test_every_layer_knows_its_parameters(mobilenet: Any) -> None:
             assert isinstance(modules[origin.batch_norm], torch.nn.BatchNorm2d)
 
 
-def test_the_results_are_near(mobilenet: Any) -> None:
+def test_the_results_are_near(mobilenet: Any, program: Any) -> None:
     """Fifty layers deep, a derived bound would say nothing; single blocks have one."""
     from uqfc.frontend.torch import import_torch
 
-    network = import_torch(torch.export.export(mobilenet, (torch.zeros(SHAPE),)))
+    network = import_torch(program)
     images = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     ours = Interpreter(fast_float=True).run(network.module, {"x": images})["output"]
     with torch.no_grad():
@@ -126,7 +131,6 @@ def test_a_program_compiles_as_its_onnx_export_does(mobilenet: Any, tmp_path: Pa
         np.testing.assert_array_equal(first[0], second[0])
 
 
-def test_shapes_of_a_program_are_fixed(mobilenet: Any) -> None:
-    program = torch.export.export(mobilenet, (torch.zeros(SHAPE),))
+def test_shapes_of_a_program_are_fixed(program: Any) -> None:
     with pytest.raises(UqfcError, match="are fixed"):
         uqfc.compile(program, quant_strategy="float32", shapes={"x": (2, 3, 64, 64)})
