@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.rewriter import Rewriter
 
+from tests.frontend.uqr import models
 from tests.networks import (
     STORAGES,
     STRATEGIES,
@@ -23,6 +26,8 @@ from tests.networks import (
 from tests.passes.graphs import graphs, random_inputs, same_bits
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp
+from uqfc.dialects.quant import QcastOp, UniformType, uniform_of
+from uqfc.dialects.tensors import shape_of, tensor_type
 from uqfc.frontend import read_onnx
 from uqfc.frontend.uqr import write_uqr
 from uqfc.interpreter import Interpreter
@@ -94,3 +99,34 @@ def test_the_integer_network_is_the_same(module: ModuleOp) -> None:
 def test_float_graphs_compute_the_same(module: ModuleOp) -> None:
     result = fused(module)
     assert_same_results(result, read_back(result))
+
+
+def with_ranges(module: ModuleOp, limits: tuple[int, int]) -> ModuleOp:
+    """A copy whose activations have integers of this range only."""
+    copy = module.clone()
+    for op in copy.walk():
+        if isinstance(op, QcastOp):
+            params = uniform_of(op.result)
+            zero = min(max(params.zero_points[0], limits[0]), limits[1])
+            changed = replace(params, qmin=limits[0], qmax=limits[1], zero_points=(zero,))
+            kind = tensor_type(shape_of(op.x), UniformType(changed))
+            Rewriter.replace_value_with_new_type(op.result, kind)
+    copy.verify()
+    return copy
+
+
+@settings(max_examples=15)
+@given(fused_networks(), st.sampled_from([(0, 15), (1, 255), (0, 127), (3, 9)]))
+def test_ranges_of_activations_come_back(module: ModuleOp, limits: tuple[int, int]) -> None:
+    narrow = with_ranges(module, limits)
+    expected, actual = (run(m, *integer_passes()) for m in (narrow.clone(), read_back(narrow)))
+    assert_same_results(expected, actual)
+    assert layers_of(actual) == layers_of(expected)
+
+
+def test_four_bit_activations_have_a_type_that_says_so() -> None:
+    narrow = with_ranges(models.module(), (0, 15))
+    graph = onnx.load_from_string(write_uqr(narrow)).graph
+    zero_points = {n.input[2] for n in graph.node if n.op_type == "QuantizeLinear"}
+    types = {t.data_type for t in graph.initializer if t.name in zero_points}
+    assert types == {onnx.TensorProto.UINT4}

@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from xdsl.ir import SSAValue
 
 from uqfc.dialects import nn
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.quant import (
     STORAGE_ELEMENTS,
+    STORAGE_RANGES,
     DcastOp,
     QcastOp,
+    QuantParams,
     ScastOp,
     UniformType,
     uniform_of,
@@ -57,10 +60,12 @@ def qcast(g: Graph, op: QcastOp) -> None:
     if source is not None and given == params and isinstance(op.x.owner, nn.TransposeOp):
         g.define(op.result, source, layout)
         return
-    inputs, attributes = g.parameters(x, params, shape_of(op.x), layout)
+    stored = fitted(params) if all_are_casts(op.result) else params
+    inputs, attributes = g.parameters(x, stored, shape_of(op.x), layout)
     name = f"{x}/QuantizeLinear"
     result = g.apply(op, "QuantizeLinear", inputs, name, **attributes)
     g.limits[result] = params.qmin, params.qmax
+    g.stored[result] = stored
     g.define(op.result, result, layout)
 
 
@@ -73,8 +78,22 @@ def dcast(g: Graph, op: DcastOp) -> None:
     layout = g.layout_of(op.x)
     x = g.get(op.x, layout)
     g.limits.setdefault(x, (params.qmin, params.qmax))
-    inputs, attributes = g.parameters(x, params, shape_of(op.x), layout)
+    stored = fitted(params) if g.stored.get(x) == fitted(params) else params
+    inputs, attributes = g.parameters(x, stored, shape_of(op.x), layout)
     name = f"{x.removesuffix('/QuantizeLinear')}/DequantizeLinear"
     result = g.apply(op, "DequantizeLinear", inputs, name, **attributes)
     g.dequantized[result] = x, params
     g.define(op.result, result, layout)
+
+
+def fitted(params: QuantParams) -> QuantParams:
+    """In four bits if that is the range: so the file says it to everyone, not to uqfc alone."""
+    for storage in ("u4", "i4"):
+        if (params.qmin, params.qmax) == STORAGE_RANGES[storage]:
+            return replace(params, storage=storage)
+    return params
+
+
+def all_are_casts(value: SSAValue) -> bool:
+    """Whether nobody looks at the integers themselves."""
+    return all(isinstance(use.operation, DcastOp) for use in value.uses)

@@ -69,6 +69,8 @@ class Graph:
         """Values that are outputs of the graph, with the names that they must have."""
         self.limits: dict[str, tuple[int, int]] = {}
         """Least and largest integer of every quantized tensor."""
+        self.stored: dict[str, QuantParams] = {}
+        """How the results of casts to integers are held."""
         self.dequantized: dict[str, tuple[str, QuantParams]] = {}
         """The integers that real values are given by."""
         self._forms: dict[SSAValue, dict[Layout, str]] = {}
