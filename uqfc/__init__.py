@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from uqfc.compiler import compile  # noqa: A004 - the name that users expect: uqfc.compile
+from uqfc.frontend.uqr import convert_uqr, read_uqr, write_uqr
 from uqfc.model import CompiledModel
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc.version import __version__
@@ -18,7 +19,17 @@ from uqfc.version import __version__
 if TYPE_CHECKING:
     from uqfc.qat import finetune, prepare_qat
 
-__all__ = ["CompiledModel", "UInt8", "__version__", "compile", "finetune", "prepare_qat"]
+__all__ = [
+    "CompiledModel",
+    "UInt8",
+    "__version__",
+    "compile",
+    "convert_uqr",
+    "finetune",
+    "prepare_qat",
+    "read_uqr",
+    "write_uqr",
+]
 
 TRAINING = ("finetune", "prepare_qat")
 """Names of ``uqfc.qat``, which imports torch: imported when they are first used."""

@@ -21,8 +21,8 @@ from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, QcastOp
 from uqfc.dialects.tensors import Array
 from uqfc.errors import CalibrationError, FallbackError, UqfcError
-from uqfc.frontend import ReadModel, read_onnx
-from uqfc.model import CompiledModel, Keeping, build
+from uqfc.frontend import OnnxModel, ReadModel, read_onnx
+from uqfc.model import CompiledModel, Keeping, Origin, build
 from uqfc.passes.equalize_layers import EqualizeLayersPass
 from uqfc.passes.fold_calibration import FoldCalibrationPass
 from uqfc.passes.insert_observers import InsertObserversPass
@@ -142,16 +142,15 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     read = read_model(model, shapes)
     data = None
     if calibration_data is not None and options.strategy != QuantStrategy.FLOAT32:
-        data = iterate(calibration_data, read.inputs, limit=calibration_samples)
+        data = RecordedData(iterate(calibration_data, read.inputs, limit=calibration_samples))
     if not cache:
         return compile_read(read, table, data, options, progress, trace)
     if trace is not None or autotune or (read.quantized and data is not None):
         return compile_read(read, table, data, options, progress, trace, Keeping(Cache()))
-    recorded = None if data is None else RecordedData(data)
     passes = parse_pipeline(options.pipeline)
-    key = result_key(read, table, options.document(), passes, recorded)
+    key = result_key(read, table, options.document(), passes, data)
     keeping = Keeping(Cache(), key)
-    again = partial(compile_read, read, table, recorded, options)
+    again = partial(compile_read, read, table, data, options)
     return CompiledModel.restored(keeping, table, again) or again(progress, None, keeping)
 
 
@@ -169,7 +168,7 @@ def read_model(model: Any, shapes: Mapping[str, Sequence[int]] | None) -> ReadMo
 def compile_read(
     model: ReadModel,
     table: Target,
-    data: Iterable[Mapping[str, Array]] | None,
+    data: RecordedData | None,
     options: Options,
     progress: Progress | None = None,
     trace: Trace | None = None,
@@ -181,6 +180,7 @@ def compile_read(
     name_layers(module)
     if options.strategy != QuantStrategy.FLOAT32 and not is_quantized(module):
         quantize(module, data, options, progress, trace, verifier)
+    origin = Origin(module.clone(), *background(model, data, options))
     run_passes(module, integer_passes(), trace, verifier)
     for_target = [WidenWeightsPass(options.target), Uint8InputsPass(options.inputs)]
     run_passes(module, for_target, trace, verifier)
@@ -198,7 +198,18 @@ def compile_read(
         keeping,
         tune,
         threads=options.threads,
+        origin=origin,
     )
+
+
+def background(
+    model: ReadModel, data: RecordedData | None, options: Options
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """Calibration and provenance for a UQR file; what the model brought along is kept."""
+    calibration, provenance = model.history if isinstance(model, OnnxModel) else (None, {})
+    if data is not None and not model.quantized:
+        calibration = {"method": str(options.method), **data.description}
+    return calibration, provenance
 
 
 def one_of(kind: type[Choice], value: str, argument: str) -> Choice:

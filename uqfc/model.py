@@ -14,7 +14,12 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from uqfc.cache import Cache, decode_result, encode_result, key_of
-from uqfc.codegen.artifact import encode_info, write_object_file, write_shared_object
+from uqfc.codegen.artifact import (
+    encode_info,
+    write_atomically,
+    write_object_file,
+    write_shared_object,
+)
 from uqfc.codegen.header import default_prefix
 from uqfc.codegen.isa import isa_for
 from uqfc.codegen.jit import compile_objects, load, optimized, target_machine
@@ -26,6 +31,7 @@ from uqfc.dialects.qkernel import ALIGNMENT, LaunchOp, as_tensor, yielded
 from uqfc.dialects.qnn import IntegerLayerOp
 from uqfc.dialects.tensors import Array, element_of, numpy_dtype
 from uqfc.errors import TargetError, UqfcError
+from uqfc.frontend.uqr import summary, write_uqr
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
 from uqfc.passes.select_bit_width import Reason, decision_of
 from uqfc.passes.uint8_inputs import stands_for_bytes
@@ -38,8 +44,18 @@ from uqfc_runtime.binding import Addresses
 from uqfc_runtime.info import ABI_VERSION, MAX_THREADS, LayerInfo, parse_info
 from uqfc_runtime.verification import digest, verification_inputs
 
+UQR_SUFFIXES = (".onnx", ".cann")
 SEED = 20
 """Of the recorded inputs that ``uqfc verify`` replays."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The network with its quantize points, and where these come from: what a UQR file holds."""
+
+    module: ModuleOp = field(repr=False)
+    calibration: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] | None = None
 
 
 class Lowered(NamedTuple):
@@ -48,6 +64,7 @@ class Lowered(NamedTuple):
     network: ModuleOp
     kernels: ModuleOp
     compiled: Compiled
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -135,8 +152,12 @@ class CompiledModel:
         """Write a shared object (``.so``), or an object file with its header (``.o`` and ``.h``).
 
         ``prefix`` is that of the functions in a ``.o``, so that models can be linked together.
+        A name that ends in ``.onnx`` or ``.cann`` writes ``uqr()``, which is no binary.
         """
         where = Path(path)
+        if where.suffix in UQR_SUFFIXES:
+            write_atomically({where: [self.uqr()]})
+            return
         info = {**self.info, "verification": self._verification()}
         match where.suffix:
             case ".so":
@@ -147,7 +168,25 @@ class CompiledModel:
                 name = prefix or default_prefix(where.stem)
                 write_object_file(where, [ir], self.weights, info, self.target, name)
             case other:
-                raise UqfcError(f"{where}: unknown suffix '{other}'; accepted: .so, .o")
+                accepted = ", ".join((".so", ".o", *UQR_SUFFIXES))
+                raise UqfcError(f"{where}: unknown suffix '{other}'; accepted: {accepted}")
+
+    def uqr(self) -> bytes:
+        """The network with its quantize points as a UQR file: compiled again, it has these bits.
+
+        Raises UqfcError where this model was made of an integer network.
+        """
+        origin = self.lowered.origin
+        if origin is None:
+            raise UqfcError(
+                "this model was made of an integer network: its quantize points are lost"
+            )
+        return write_uqr(
+            origin.module,
+            calibration=origin.calibration,
+            provenance=origin.provenance,
+            name=str(self.info["name"]),
+        )
 
     @cached_property
     def objects(self) -> list[bytes]:
@@ -216,11 +255,12 @@ def build(
     tune: Tuner | None = None,
     *,
     threads: int = 1,
+    origin: Origin | None = None,
 ) -> CompiledModel:
     """Lower the network to kernels of the target. ``target`` is its name or path.
 
     ``tune`` measures the kernels of layers that have several. ``threads``: most threads of one
-    run; UqfcError if that is out of range.
+    run; UqfcError if that is out of range. ``origin`` is what ``CompiledModel.uqr`` writes.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UqfcError(f"threads: {threads} is out of range; accepted: 1 to {MAX_THREADS}")
@@ -259,9 +299,10 @@ def build(
                 "requantize": "float32_multiplier",
                 "accumulator": "int32",
             },
+            "ops": [] if origin is None else summary(origin.module),
         },
     }
-    lowered = Lowered(network, kernels, compiled)
+    lowered = Lowered(network, kernels, compiled, origin)
     return CompiledModel(table, info, compiled.weights, lambda: lowered, keeping)
 
 

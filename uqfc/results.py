@@ -63,6 +63,13 @@ class RecordedData:
     def __iter__(self) -> Iterator[Mapping[str, Array]]:
         return chain(self._held, self._rest)
 
+    @property
+    def description(self) -> dict[str, object]:
+        """``samples`` and ``data_sha256``; nothing where the data are too many to be hashed."""
+        if self.digest is None:
+            return {}
+        return {"samples": len(self._held), "data_sha256": self.digest.hex()}
+
     def _read(self, limit: int) -> bytes | None:
         digest = hashlib.sha256()
         for sample in self._rest:

@@ -11,6 +11,7 @@ from uqfc.cli.bench import bench
 from uqfc.cli.cache import cache
 from uqfc.cli.compile import compile_command
 from uqfc.cli.console import complain
+from uqfc.cli.convert import convert
 from uqfc.cli.inspect import inspect
 from uqfc.cli.run import run
 from uqfc.cli.targets import targets
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("compile")(compile_command)
+app.command()(convert)
 app.command()(run)
 app.command()(bench)
 app.command()(inspect)

@@ -14,6 +14,7 @@ from uqfc.cli.console import print_table, progress, say
 from uqfc.compiler import QuantStrategy
 from uqfc.compiler import compile as compile_model
 from uqfc.errors import UqfcError
+from uqfc.model import UQR_SUFFIXES
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc_runtime import LayerInfo
 from uqfc_runtime.info import MAX_THREADS
@@ -22,7 +23,7 @@ _SUFFIXES = (".so", ".o")
 
 
 def compile_command(
-    model: Annotated[Path, typer.Argument(help="ONNX model, float or quantized (QDQ).")],
+    model: Annotated[Path, typer.Argument(help="ONNX model: float, quantized (QDQ), or UQR.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="MODEL.so, or MODEL.o (a .h is written beside).")
     ],
@@ -56,6 +57,10 @@ def compile_command(
     autotune: Annotated[
         bool, typer.Option("--autotune", help="Measure each layer's kernels on this machine.")
     ] = False,
+    emit_uqr: Annotated[
+        Path | None,
+        typer.Option(help="Also write the quantized network as UQR: MODEL.uqr.onnx, MODEL.cann."),
+    ] = None,
     pass_pipeline: Annotated[
         str, typer.Option(help="Passes of yours after fusion: 'pass-a,pass-b{option=1}'.")
     ] = "",
@@ -67,6 +72,8 @@ def compile_command(
     shapes = dict(parse_shape(text) for text in shape or ())
     if output.suffix not in _SUFFIXES:
         raise UqfcError(f"{output}: an output's name ends in {' or '.join(_SUFFIXES)}")
+    if emit_uqr is not None and emit_uqr.suffix not in UQR_SUFFIXES:
+        raise UqfcError(f"{emit_uqr}: a UQR file's name ends in {' or '.join(UQR_SUFFIXES)}")
     started = time.perf_counter()
     with progress("compile") as report:
         compiled = compile_model(
@@ -85,6 +92,8 @@ def compile_command(
             cache=cache,
         )
         compiled.save(output)
+        if emit_uqr is not None:
+            compiled.save(emit_uqr)
     seconds = time.perf_counter() - started
     say(
         f"{output}: {output.stat().st_size:,} bytes for {compiled.target.name}, "

@@ -58,7 +58,7 @@ def write_shared_object(
     ir = _entry_points(SHARED_OBJECT_SYMBOLS, info_json, weights, target) + MEMORY_FUNCTIONS_IR
     entry = embed_weights(_emit([ir], target), weights)
     body = link_shared_object([entry, *objects], SHARED_OBJECT_SYMBOLS, target.architecture)
-    _write_atomically({Path(path): [body, make_trailer(body, info_json)]})
+    write_atomically({Path(path): [body, make_trailer(body, info_json)]})
 
 
 def write_object_file(
@@ -84,7 +84,7 @@ def write_object_file(
     code = embed_weights(_emit([ir, *modules], target, keep=symbols), weights)
     header = Path(path).with_suffix(".h")
     text = header_text(parse_info(info_json), prefix)
-    _write_atomically({Path(path): [code], header: [text.encode("ascii")]})
+    write_atomically({Path(path): [code], header: [text.encode("ascii")]})
     return header
 
 
@@ -118,8 +118,8 @@ def _make_local(module: Any, keep: Symbols) -> None:
             value.linkage = "internal"
 
 
-def _write_atomically(files: Mapping[Path, Iterable[bytes | bytearray]]) -> None:
-    """Write all files beside their places, then move them there."""
+def write_atomically(files: Mapping[Path, Iterable[bytes | bytearray]]) -> None:
+    """Write all files beside their places, then move them there. UqfcError if that fails."""
     written: dict[Path, Path] = {}
     try:
         for path, chunks in files.items():

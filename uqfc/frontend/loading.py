@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class LoadedModel:
     initializers: dict[str, TensorProto]
     versions: dict[str, int]
     metadata: dict[str, str]
+    sha256: str | None = None
+    """Of the file that it was read from."""
 
     @property
     def layers(self) -> list[str]:
@@ -55,7 +58,13 @@ def load_model(path: Path) -> LoadedModel:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    return prepare(parse_model(data, str(path)), str(path), path.parent)
+    return load_bytes(data, str(path), path.parent)
+
+
+def load_bytes(data: bytes, source: str, directory: Path | None) -> LoadedModel:
+    """``load_model`` of a file's content."""
+    loaded = prepare(parse_model(data, source), source, directory)
+    return replace(loaded, sha256=hashlib.sha256(data).hexdigest())
 
 
 def parse_model(data: bytes, source: str) -> ModelProto:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto
@@ -15,11 +16,18 @@ from uqfc.frontend.values import UnsupportedUseError, Value, kind, known
 TYPE_NAMES: dict[int, str] = {v: k.lower() for k, v in AttributeProto.AttributeType.items()}
 
 
+@dataclass(frozen=True)
+class Meant:
+    """Least and largest integer of a cast's tensor; the storage, if it is not the file's."""
+
+    limits: tuple[int, int]
+    storage: str | None = None
+
+
 class Node:
     """A node with its inputs; ``version`` is the opset of its domain.
 
-    ``limits`` are those of the integers of a QuantizeLinear or DequantizeLinear, if a UQR document
-    narrows them.
+    ``meant`` is what a UQR document says of the integers of a QuantizeLinear or DequantizeLinear.
 
     Every attribute must be read or ``ignore``d: one that a converter does not know of is an error,
     because it would change what the node computes.
@@ -32,14 +40,14 @@ class Node:
         version: int,
         inputs: Sequence[Value | None],
         used: Sequence[bool],
-        limits: tuple[int, int] | None = None,
+        meant: Meant | None = None,
     ) -> None:
         self.op = proto.op_type
         self.layer = layer
         self.version = version
         self.inputs = tuple(inputs)
         self.used = tuple(used)
-        self.limits = limits
+        self.meant = meant
         self._attributes = {a.name: a for a in proto.attribute}
         self._unread = set(self._attributes)
 

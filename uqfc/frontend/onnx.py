@@ -20,8 +20,8 @@ from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.finishing import hint, main_function
 from uqfc.frontend.folding import fold_by_reference
-from uqfc.frontend.loading import LoadedModel, load_model, parse_model, prepare
-from uqfc.frontend.node import Node
+from uqfc.frontend.loading import LoadedModel, load_bytes, load_model, prepare
+from uqfc.frontend.node import Meant, Node
 from uqfc.frontend.onnx_ops import CONVERTERS, Converter
 from uqfc.frontend.signature import Signature, check_outputs, resolve_inputs
 from uqfc.frontend.tensors import EXACT, element_of_onnx, read_tensor, type_name
@@ -59,6 +59,20 @@ class OnnxModel:
         kinds = ("Quantize", "QLinear", "Integer")
         return any(kind in node.op_type for node in self.loaded.nodes for kind in kinds)
 
+    @property
+    def history(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """Calibration and provenance as the document has them; the file's SHA-256."""
+        calibration: dict[str, Any] | None = None
+        provenance: dict[str, Any] = {}
+        document = self.meaning.document
+        if document is not None and document.calibration is not None:
+            calibration = document.calibration.model_dump(exclude_none=True)
+        if document is not None and document.provenance is not None:
+            provenance = document.provenance.model_dump(exclude_none=True, exclude={"producer"})
+        if self.loaded.sha256 is not None:
+            provenance["source_sha256"] = self.loaded.sha256
+        return calibration, provenance
+
     def digest(self) -> bytes:
         """SHA-256 of everything that ``convert`` looks at."""
         model = self.loaded
@@ -84,17 +98,24 @@ def read_onnx(
 
     Raises ModelError if the model is damaged or inconsistent, UqrError if its document is.
     """
-    if isinstance(model, str | Path):
-        source = source or str(model)
-        loaded = load_model(Path(model))
-    elif isinstance(model, bytes):
-        source = source or DEFAULT_SOURCE
-        loaded = prepare(parse_model(model, source), source, None)
-    else:
-        source = source or DEFAULT_SOURCE
-        loaded = prepare(model, source, None)
+    source = source or source_of(model)
+    loaded = loaded_from(model, source)
     signature = resolve_inputs(loaded.inputs, shapes or {}, source)
     return OnnxModel(loaded, signature, source, meaning_of(loaded, source))
+
+
+def source_of(model: str | Path | bytes | ModelProto) -> str:
+    """What messages call a model."""
+    return str(model) if isinstance(model, str | Path) else DEFAULT_SOURCE
+
+
+def loaded_from(model: str | Path | bytes | ModelProto, source: str) -> LoadedModel:
+    """The checked model, whatever it is given as. ModelError if it is damaged."""
+    if isinstance(model, str | Path):
+        return load_model(Path(model))
+    if isinstance(model, bytes):
+        return load_bytes(model, source, None)
+    return prepare(model, source, None)
 
 
 def import_onnx(
@@ -188,17 +209,18 @@ class Importer:
             return folded
         version = self.versions.get(domain, 0)
         inputs = [storage(v, converter, builder) for v in inputs]
-        node = Node(proto, builder.layer, version, inputs, used, self._limits(proto))
+        node = Node(proto, builder.layer, version, inputs, used, self._meant(proto))
         outputs = converter.convert(node, builder)
         node.check_all_read()
         outputs = [outputs] if not isinstance(outputs, Sequence) else outputs
         node.needs_only_output(len(outputs))
         return outputs
 
-    def _limits(self, proto: NodeProto) -> tuple[int, int] | None:
-        """The integers that a cast's quantized tensor may hold, where the document says."""
+    def _meant(self, proto: NodeProto) -> Meant | None:
+        """What the document says of the integers of a cast."""
         names = proto.output if proto.op_type == "QuantizeLinear" else proto.input
-        return self.meaning.limits.get(names[0]) if names else None
+        limits = self.meaning.limits.get(names[0]) if names else None
+        return None if limits is None else Meant(limits, self.meaning.storages.get(names[0]))
 
     def _value(self, name: str) -> Value:
         """The value of a name; initializers are read when they are first used."""

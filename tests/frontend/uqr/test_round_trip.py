@@ -85,7 +85,7 @@ def assert_same_results(module: ModuleOp, other: ModuleOp) -> None:
             assert same_bits(array, actual[name]), f"{name}\n{module}\n{other}"
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(fused_networks())
 def test_the_integer_network_is_the_same(module: ModuleOp) -> None:
     onnx.checker.check_model(onnx.load_from_string(write_uqr(module)), full_check=True)
@@ -94,7 +94,7 @@ def test_the_integer_network_is_the_same(module: ModuleOp) -> None:
     assert layers_of(actual) == layers_of(expected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(graphs())
 def test_float_graphs_compute_the_same(module: ModuleOp) -> None:
     result = fused(module)
@@ -115,7 +115,7 @@ def with_ranges(module: ModuleOp, limits: tuple[int, int]) -> ModuleOp:
     return copy
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(fused_networks(), st.sampled_from([(0, 15), (1, 255), (0, 127), (3, 9)]))
 def test_ranges_of_activations_come_back(module: ModuleOp, limits: tuple[int, int]) -> None:
     narrow = with_ranges(module, limits)

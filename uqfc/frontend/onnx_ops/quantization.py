@@ -23,7 +23,7 @@ from uqfc.dialects.quant import (
 from uqfc.dialects.tensors import Array, element_of, i4, i8, numpy_dtype, ui4, ui8
 from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
-from uqfc.frontend.node import Node
+from uqfc.frontend.node import Meant, Node
 from uqfc.frontend.onnx_ops.registry import MICROSOFT, converter
 from uqfc.frontend.tensors import type_name
 from uqfc.frontend.values import (
@@ -59,7 +59,7 @@ class Scheme:
     zero_point: Array
     axis: int
     block: int
-    limits: tuple[int, int] | None = None
+    meant: Meant | None = None
 
     def params(self, storage: str, shape: tuple[int, ...]) -> QuantParams:
         """For a tensor of this shape; ModelError or VerifyException if they do not fit."""
@@ -67,7 +67,7 @@ class Scheme:
             raise ModelError(f"{self.scale.size} scales, but {self.zero_point.size} zero points")
         if self.scale.ndim > 1 and self.block == 0:
             raise ModelError(f"a scale of shape {list(self.scale.shape)} needs block_size")
-        qmin, qmax = self.limits or (None, None)
+        qmin, qmax = (None, None) if self.meant is None else self.meant.limits
         if self.scale.size == 1 and self.block == 0:
             zero_point = self.zero_point.reshape(-1)
             params = QuantParams.of(storage, self.scale, zero_point, qmin=qmin, qmax=qmax)
@@ -95,7 +95,7 @@ def scheme_of(node: Node, scale: int, zero_point: int) -> Scheme:
     zeros = node.optional_array(zero_point, "zero_point")
     zeros = np.zeros((), np.int32) if zeros is None else zeros
     axis, block = node.integer("axis", 1), node.integer("block_size", 0)
-    return Scheme(scales, zeros, axis, block, node.limits)
+    return Scheme(scales, zeros, axis, block, node.meant)
 
 
 def storage_of(element: Attribute) -> str:
@@ -190,8 +190,10 @@ def dequantized(b: Builder, x: Value, scheme: Scheme) -> Value:
         raise ModelError("the input is float32, expected integers")
     if x.element == i32 and rank(x) <= 1:
         return dequantized_bias(x, scheme)
-    params = scheme.params(storage_of(x.element), dims(x))
-    return Quantized(x.array, params, x.element, b.layer)
+    meant = None if scheme.meant is None else scheme.meant.storage
+    storage = meant or storage_of(x.element)
+    params = scheme.params(storage, dims(x))
+    return Quantized(x.array, params, STORAGE_ELEMENTS.get(storage, x.element), b.layer)
 
 
 def dcast(b: Builder, x: SSAValue, scheme: Scheme) -> Value:

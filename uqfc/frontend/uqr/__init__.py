@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from uqfc.frontend.uqr.convert import Converted, Format, convert_uqr, read_uqr
 from uqfc.frontend.uqr.document import Document, schema
+from uqfc.frontend.uqr.summary import summary
 from uqfc.frontend.uqr.writer import write_uqr
 
-__all__ = ["Document", "schema", "write_uqr"]
+__all__ = [
+    "Converted",
+    "Document",
+    "Format",
+    "convert_uqr",
+    "read_uqr",
+    "schema",
+    "summary",
+    "write_uqr",
+]

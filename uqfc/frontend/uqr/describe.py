@@ -21,9 +21,10 @@ from uqfc.frontend.uqr.text import validated
 
 @dataclass(frozen=True)
 class Notes:
-    """What a graph cannot say: ranges by tensor; decisions and sensitivities by layer."""
+    """What a graph cannot say: ranges and storages by tensor; the rest by layer."""
 
     limits: Mapping[str, Range] = field(default_factory=dict[str, Range])
+    storages: Mapping[str, str] = field(default_factory=dict[str, str])
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
     sensitivity: Mapping[str, float] = field(default_factory=dict[str, float])
     method: str | None = None
@@ -65,14 +66,15 @@ def describe(
 
 
 def quantization(fact: Fact, notes: Notes) -> dict[str, Any]:
-    limits = notes.limits.get(fact.tensor, STORAGE_RANGES[fact.storage])
+    storage = notes.storages.get(fact.tensor, fact.storage)
+    limits = notes.limits.get(fact.tensor, STORAGE_RANGES[storage])
     decision = notes.decisions.get(fact.op)
-    dtype = dtype_of(fact.storage, limits, is_binary(fact, decision))
+    dtype = dtype_of(storage, limits, is_binary(fact, decision))
     zero = np.broadcast_to(fact.zero_point.reshape(-1), fact.scale.size)
     found: dict[str, Any] = {
         "tensor": fact.tensor,
         "dtype": dtype,
-        "symmetric": bool((zero == middle(fact.storage)).all()),
+        "symmetric": bool((zero == middle(storage)).all()),
         "granularity": fact.granularity,
         "scale": [float(v) for v in fact.scale.reshape(-1)],
         "zero_point": [int(v) for v in zero],

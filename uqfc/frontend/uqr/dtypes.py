@@ -17,6 +17,8 @@ STORAGES: dict[str, tuple[str, ...]] = {
     "binary": ("i2",),
 }
 """Storages of a dtype; the first one whose range holds the given integers is meant."""
+HELD_IN: dict[str, tuple[str, ...]] = {"i2": ("i2", "i4"), "u2": ("u2", "u4")}
+"""Types of ONNX that hold the integers of a storage, where it is not just the one of its name."""
 FEW_LEVELS: Range = (-1, 1)
 """The integers of ternary weights; binary ones are -1 and 1 only."""
 
@@ -36,6 +38,12 @@ def dtype_of(storage: str, limits: Range, is_binary: bool = False) -> str:
     if storage == "i2" and limits == FEW_LEVELS:
         return "binary" if is_binary else "ternary"
     return NAMES[storage]
+
+
+def storage_in(dtype: str, held: str) -> str | None:
+    """The storage that a dtype means where the graph has ``held``; None if it has no such."""
+    found = [s for s in STORAGES.get(dtype, ()) if held in HELD_IN.get(s, (s,))]
+    return found[0] if found else None
 
 
 def default_range(dtype: str, storage: str) -> Range:

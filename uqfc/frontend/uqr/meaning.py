@@ -26,7 +26,7 @@ from uqfc.frontend.uqr.document import (
     Op,
     WeightQuant,
 )
-from uqfc.frontend.uqr.dtypes import STORAGES, Range, default_range, middle
+from uqfc.frontend.uqr.dtypes import STORAGES, Range, default_range, middle, storage_in
 from uqfc.frontend.uqr.facts import Fact, Role, facts_of
 from uqfc.frontend.uqr.text import parse_document
 from uqfc.numerics import F32, dequantize
@@ -37,10 +37,14 @@ KEY = "uqr"
 
 @dataclass(frozen=True)
 class Meaning:
-    """Ranges by tensor; decisions and sensitivities by layer. Empty for plain ONNX."""
+    """Ranges and storages by tensor; decisions and sensitivities by layer.
+
+    Empty for plain ONNX. ``storages`` are those that are not the graph's.
+    """
 
     document: Document | None = None
     limits: dict[str, Range] = field(default_factory=dict[str, Range])
+    storages: dict[str, str] = field(default_factory=dict[str, str])
     decisions: dict[str, Decision] = field(default_factory=dict[str, Decision])
     sensitivity: dict[str, float] = field(default_factory=dict[str, float])
 
@@ -79,6 +83,7 @@ class Comparison:
         }
         self.facts = facts
         self.matched: dict[str, Range] = {}
+        self.storages: dict[str, str] = {}
 
     def meaning(self) -> Meaning:
         self.check_names()
@@ -95,7 +100,7 @@ class Comparison:
             if op.sensitivity is not None and "int4" in op.sensitivity:
                 sensitivity[op.name] = op.sensitivity["int4"]
         self.check_complete()
-        return Meaning(self.document, self.matched, decisions, sensitivity)
+        return Meaning(self.document, self.matched, self.storages, decisions, sensitivity)
 
     def fail(self, op: str, field: str, what: str) -> UqrError:
         return UqrError(f"{self.where}: op '{op}': {field}: {what}")
@@ -145,8 +150,9 @@ class Comparison:
     def compare(self, op: Op, quant: WeightQuant | ActivationQuant, role: Role) -> None:
         fact = self.fact_for(op, quant, role)
         given = quant.range if isinstance(quant, WeightQuant) else quant.integer_range
-        accepted = [d for d, storages in STORAGES.items() if fact.storage in storages]
-        if quant.dtype not in accepted:
+        accepted = [dtype for dtype in STORAGES if storage_in(dtype, fact.storage)]
+        storage = storage_in(quant.dtype, fact.storage)
+        if storage is None:
             what = f"'{quant.dtype}', but the graph's tensor is {fact.storage}; accepted: "
             raise self.fail(op.name, f"{role}.dtype", what + ", ".join(accepted))
         for name, value, actual in (
@@ -158,29 +164,32 @@ class Comparison:
                 raise self.fail(
                     op.name, f"{role}.{name}", f"{value!r}, but the graph has {actual!r}"
                 )
-        limits = self.limits(op, quant, fact, given)
+        limits = self.limits(op, quant, role, default_range(quant.dtype, storage), given)
         self.check_scale(op, quant, fact)
         self.check_zero_point(op, quant, fact, limits)
+        self.check_symmetric(op, quant, role, middle(storage))
         if isinstance(quant, ActivationQuant):
             self.check_real_range(op, quant, fact, limits)
         elif fact.values is not None:
             self.check_values(op, quant, numpy_helper.to_array(fact.values), limits)
         self.matched[fact.tensor] = limits
+        if storage != fact.storage:
+            self.storages[fact.tensor] = storage
 
     def limits(
         self,
         op: Op,
         quant: WeightQuant | ActivationQuant,
-        fact: Fact,
+        role: Role,
+        default: Range,
         given: Sequence[int] | None,
     ) -> Range:
         """Least and largest integer."""
-        default = default_range(quant.dtype, fact.storage)
         low, high = default if given is None else (given[0], given[1])
         if not default[0] <= low < high <= default[1]:
             name = "range" if isinstance(quant, WeightQuant) else "integer_range"
             what = f"{[low, high]}; accepted: two ascending integers within {list(default)}"
-            raise self.fail(op.name, f"{fact.role}.{name}", what)
+            raise self.fail(op.name, f"{role}.{name}", what)
         return low, high
 
     def check_scale(self, op: Op, quant: WeightQuant | ActivationQuant, fact: Fact) -> None:
@@ -213,10 +222,14 @@ class Comparison:
         for at, (value, other) in enumerate(zip(quant.zero_point, actual, strict=True)):
             if value != other:
                 raise self.fail(op.name, name, f"{value} at {at}, but the graph has {other}")
-        symmetric = all(z == middle(fact.storage) for z in quant.zero_point)
+
+    def check_symmetric(
+        self, op: Op, quant: WeightQuant | ActivationQuant, role: Role, centre: int
+    ) -> None:
+        symmetric = all(z == centre for z in quant.zero_point or ())
         if quant.symmetric is not None and quant.symmetric != symmetric:
             what = f"{quant.symmetric}, but the zero points are {'' if symmetric else 'not '}all "
-            raise self.fail(op.name, f"{fact.role}.symmetric", what + str(middle(fact.storage)))
+            raise self.fail(op.name, f"{role}.symmetric", what + str(centre))
 
     def check_real_range(self, op: Op, quant: ActivationQuant, fact: Fact, limits: Range) -> None:
         if quant.range is None:

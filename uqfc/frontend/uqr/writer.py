@@ -12,7 +12,7 @@ from xdsl.ir import Operation
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.quant.decisions import SENSITIVITY, Decision, decision_of
 from uqfc.errors import UqfcError
-from uqfc.frontend.loading import prepare
+from uqfc.frontend.loading import MAX_PROTOBUF_BYTES, prepare
 from uqfc.frontend.uqr.describe import Notes, describe
 from uqfc.frontend.uqr.export import export
 from uqfc.frontend.uqr.meaning import KEY
@@ -51,15 +51,19 @@ def write_uqr(
         if isinstance(share, FloatAttr):
             sensitivity[named(op)] = float(share.value.data)
     method = None if calibration is None else calibration.get("method")
-    notes = Notes(written.limits, decisions, sensitivity, method)
+    notes = Notes(written.limits, written.storages, decisions, sensitivity, method)
     origin = {"producer": PRODUCER, **(provenance or {})}
     model = prepare(written.model, SOURCE, None)
     document = describe(model, notes, calibration, origin, SOURCE)
     attach(written.model, dump_document(document))
-    try:
-        return written.model.SerializeToString(deterministic=True)
-    except ValueError as error:  # protobuf's own limit of 2 GiB
-        raise UqfcError(f"{SOURCE}: the model is too large for one file: {error}") from None
+    return serialized(written.model, SOURCE)
+
+
+def serialized(proto: ModelProto, source: str) -> bytes:
+    """The bytes of a model. UqfcError if they are too many for one file."""
+    if proto.ByteSize() > MAX_PROTOBUF_BYTES:
+        raise UqfcError(f"{source}: larger than 2 GiB with its weights in one file")
+    return proto.SerializeToString(deterministic=True)
 
 
 def named(op: Operation) -> str:

@@ -69,6 +69,8 @@ class Graph:
         """Values that are outputs of the graph, with the names that they must have."""
         self.limits: dict[str, tuple[int, int]] = {}
         """Least and largest integer of every quantized tensor."""
+        self.storages: dict[str, str] = {}
+        """Storage types of constants."""
         self.stored: dict[str, QuantParams] = {}
         """How the results of casts to integers are held."""
         self.dequantized: dict[str, tuple[str, QuantParams]] = {}
@@ -149,6 +151,7 @@ class Graph:
         if known.params is None or not known.real:
             return name
         self.limits[name] = known.params.qmin, known.params.qmax
+        self.storages[name] = known.params.storage
         names, attributes = self.parameters(name, known.params, known.array.shape, layout)
         return self.add("DequantizeLinear", names, f"{name}/DequantizeLinear", **attributes)
 

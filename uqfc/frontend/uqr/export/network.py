@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, ValueInfoProto, helper
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -24,20 +24,18 @@ from uqfc.version import __version__
 FAMILIES = (casts, elementwise, layers, movement, reductions)
 """Modules whose import registers exporters."""
 
-VERSIONS = (21, 10)
+OPSET, IR_VERSION = 21, 10
 """The oldest opset with four-bit types, and its file format."""
-TWO_BIT_VERSIONS = (25, 13)
-"""The same for two-bit types."""
-TWO_BIT_TYPES = (TensorProto.INT2, TensorProto.UINT2)
 SOURCE = "UQR"
 
 
 @dataclass(frozen=True)
 class Written:
-    """An ONNX model, and the narrower ranges of its integer tensors, which it cannot hold."""
+    """An ONNX model, and what it cannot hold: ranges and two-bit types of its integer tensors."""
 
     model: ModelProto
     limits: dict[str, tuple[int, int]]
+    storages: dict[str, str]
 
 
 def export(module: ModuleOp, name: str = "model") -> Written:
@@ -74,12 +72,10 @@ def export(module: ModuleOp, name: str = "model") -> Written:
         [info(n, v) for n, v in zip(outputs, results, strict=True)],
         list(g.initializers.values()),
     )
-    two_bits = any(t.data_type in TWO_BIT_TYPES for t in graph.initializer)
-    opset, ir_version = TWO_BIT_VERSIONS if two_bits else VERSIONS
-    opsets = [helper.make_opsetid("", opset)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     model.producer_name, model.producer_version = "uqfc", __version__
-    return Written(model, g.limits)
+    return Written(model, g.limits, g.storages)
 
 
 def append(g: Graph, op: Operation) -> Sequence[UnsupportedNode]:

@@ -16,19 +16,16 @@ ONNX_TYPES: dict[Attribute, int] = {
     i1: TensorProto.BOOL,
     i4: TensorProto.INT4,
     ui4: TensorProto.UINT4,
-    i2: TensorProto.INT2,
-    ui2: TensorProto.UINT2,
+    i2: TensorProto.INT4,
+    ui2: TensorProto.UINT4,
     i8: TensorProto.INT8,
     ui8: TensorProto.UINT8,
     i32: TensorProto.INT32,
     i64: TensorProto.INT64,
 }
-PACKED: dict[int, int] = {
-    TensorProto.INT4: 4,
-    TensorProto.UINT4: 4,
-    TensorProto.INT2: 2,
-    TensorProto.UINT2: 2,
-}
+"""Two bits are held in four, of which the document knows: ONNX has them from opset 25 on, but
+ONNX Runtime (1.32) fuses such weights into a QLinearConv that it then refuses."""
+PACKED: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4}
 """Bits of the types of which a byte holds several, the first one lowest."""
 
 
