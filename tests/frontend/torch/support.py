@@ -21,11 +21,12 @@ HEADER = """# PyTorch operators
 Written by `tests/frontend/torch/support.py` with torch {version}; a test keeps it up to date.
 
 `uqfc.compile` and `uqfc.frontend.torch.import_torch` take a program of torch.export, made by
-`torch.export.export(module.eval(), (example,))`, as it is or decomposed to core ATen. The shapes are the example's; dynamic ones are refused. In-place ops,
-and writes through views, are made functional by torch first. Elements are imported as float32,
-int8, uint8, int32, int64 or bool: other floats and integers are converted, which the imported
-function's attribute `retyped` says. Every call that cannot be imported is named, with its module,
-in one error; an argument that changes what a call computes is never ignored.
+`torch.export.export(module.eval(), (example,))`, as it is or decomposed to core ATen. The shapes
+are the example's; dynamic ones are refused. In-place ops, and writes through views, are made
+functional by torch first. Elements are imported as float32, int8, uint8, int32, int64 or bool:
+other floats and integers are converted, which the imported function's attribute `retyped` says.
+Every call that cannot be imported is named, with its module, in one error; an argument that changes
+what a call computes is never ignored.
 
 Every op below is tested against torch: moves and single IEEE operations to the bit, sums and
 functions within what the order of a sum, or some units in the last place, can change.
