@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 from xdsl.ir import Attribute
 
-from uqfc.dialects.tensors import Array, i4, numpy_dtype, ui4
+from uqfc.dialects.tensors import NARROW, Array, numpy_dtype
 from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Node, as_float
@@ -98,8 +98,8 @@ def cast_like(node: Node, b: Builder) -> Value:
 
 def converted(node: Node, b: Builder, element: Attribute) -> Value:
     node.ignore("saturate", "round_mode")
-    if element in (i4, ui4):
-        raise UnsupportedUseError("casts to four-bit elements are not supported")
+    if element in NARROW:
+        raise UnsupportedUseError("casts to elements below 8 bits are not supported")
     return b.cast(node.input(0), element)
 
 
