@@ -18,10 +18,13 @@ from uqfc.qat.values import Value
 
 
 class Exact(torch.autograd.Function):
-    """``exact``, whose gradient goes, divided by ``unit``, to ``real``: the same value in reals."""
+    """``exact``, whose gradient goes, divided by ``unit``, to ``real``: the same value in reals.
+
+    ``unit`` None stands for 1.
+    """
 
     @staticmethod
-    def forward(ctx: Any, real: Tensor, exact: Tensor, unit: Tensor) -> Tensor:
+    def forward(ctx: Any, real: Tensor, exact: Tensor, unit: Tensor | None) -> Tensor:
         ctx.save_for_backward(unit)
         ctx.shape = real.shape
         return exact.view_as(exact)
@@ -30,7 +33,8 @@ class Exact(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (unit,) = ctx.saved_tensors
-        return (gradients[0] / unit).reshape(ctx.shape), None, None
+        g = gradients[0] if unit is None else gradients[0] / unit
+        return g.reshape(ctx.shape), None, None
 
 
 class ExactProduct(torch.autograd.Function):
@@ -82,15 +86,22 @@ def centred(value: Value) -> Tensor:
     return integers(value).float().sub_(value.scheme.zero_point)
 
 
-def table(x: Value, scale: Tensor, zero_point: int, qmax: int, function: Activation) -> Tensor:
-    """The entries of the deployed table for every integer of ``x``, less the zero point."""
+def table(
+    x: Value, scale: Tensor, zero_point: int, qmax: int, function: Activation | None
+) -> Tensor:
+    """The entries of the deployed table for every integer of ``x``, less the zero point.
+
+    ``function`` None: only the change of parameters.
+    """
     assert x.scheme is not None
 
     def apply(v: F64) -> F64:
+        if function is None:
+            return v
         # Parameters are float32 wherever they are used.
         return UNARY[function.name].f64(v, *(float(np.float32(p)) for p in function.params))
 
-    from_scale, from_zero = float(x.scheme.scale), x.scheme.zero_point
-    entries = lookup_table(apply, from_scale, from_zero, float(scale), zero_point, 0, qmax)
+    given = float(x.scheme.scale.detach()), x.scheme.zero_point
+    entries = lookup_table(apply, *given, float(scale.detach()), zero_point, 0, qmax)
     levels = entries.astype(np.float32) - np.float32(zero_point)
     return torch.from_numpy(levels).to(x.real.device)[integers(x).long()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce as fold
+from math import prod
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +16,8 @@ from uqfc.dialects import nn
 from uqfc.dialects.nn import FnAttr
 from uqfc.dialects.tensors import Shape, int_tuple, shape_of
 from uqfc.errors import UqfcError
+from uqfc.qat.exact_float import run_step, step_of
+from uqfc.qat.integer.products import padded, windows
 
 Function = Callable[[Any, Sequence[Tensor]], Tensor]
 FLOAT_OPS: dict[type[Operation], Function] = {}
@@ -67,10 +71,13 @@ def float_op(*kinds: type[Operation]) -> Callable[[T], T]:
 def evaluate(op: Operation, operands: Sequence[Tensor]) -> Tensor:
     """The op's result. UqfcError for an op that has no form here."""
     function = FLOAT_OPS.get(type(op))
-    if function is None:
+    if function is not None:
+        return function(op, operands)
+    step = step_of(op, operands[0])
+    if step is None:
         where = nn.layer_name(op) or op.name
         raise UqfcError(f"layer '{where}': {op.name} cannot be trained")
-    return function(op, operands)
+    return run_step(op, step, operands)
 
 
 def activated(x: Tensor, function: FnAttr | None) -> Tensor:
@@ -157,14 +164,28 @@ def reduce(op: nn.ReduceOp, operands: Sequence[Tensor]) -> Tensor:
 @float_op(nn.AvgPool2dOp)
 def avg_pool2d(op: nn.AvgPool2dOp, operands: Sequence[Tensor]) -> Tensor:
     top, left, bottom, right = int_tuple(op.padding)
-    plain = (top, left) == (bottom, right) and set(int_tuple(op.dilations)) == {1}
-    if not plain:
-        raise UqfcError(f"layer '{op.layer}': average pooling with asymmetric padding or dilation")
+    if (top, left) != (bottom, right) or set(int_tuple(op.dilations)) != {1}:
+        sums, count = window_sums(op, operands[0])
+        return sums / count
     include = bool(op.count_include_pad.value.data)
     x = operands[0].permute(0, 3, 1, 2)
     kernel, strides = int_tuple(op.kernel), int_tuple(op.strides)
     y = functional.avg_pool2d(x, kernel, strides, (top, left), count_include_pad=include)
     return y.permute(0, 2, 3, 1)
+
+
+def window_sums(op: nn.AvgPool2dOp, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over windows of x [N, H, W, C], and by what each is divided: [1, H', W', 1] or []."""
+    window = int_tuple(op.kernel), int_tuple(op.strides), int_tuple(op.dilations)
+    sums, padding = window_views(x, op, window).sum((3, 4)), int_tuple(op.padding)
+    if op.count_include_pad.value.data or not any(padding):
+        return sums, x.new_tensor(float(prod(window[0])))
+    ones = torch.ones_like(x[:1, :, :, :1])
+    return sums, window_views(ones, op, window).sum((3, 4)).clamp_(min=1.0)
+
+
+def window_views(x: Tensor, op: nn.Pool2dOp, window: tuple[Shape, Shape, Shape]) -> Tensor:
+    return windows(padded(x, int_tuple(op.padding), 0.0), *window)
 
 
 @float_op(nn.MaxPool2dOp)
@@ -198,7 +219,10 @@ def transpose(op: nn.TransposeOp, operands: Sequence[Tensor]) -> Tensor:
 
 @float_op(nn.ConcatOp)
 def concat(op: nn.ConcatOp, operands: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(operands), op.axis.value.data)
+    axis, batch = op.axis.value.data, max(map(len, operands))
+    if axis == 0:
+        batched((), 0, op.layer)
+    return torch.cat([x.expand(batch, *x.shape[1:]) for x in operands], axis)  # of constants, too
 
 
 @float_op(nn.SliceOp)
@@ -206,7 +230,7 @@ def slice_(op: nn.SliceOp, operands: Sequence[Tensor]) -> Tensor:
     x = operands[0]
     geometry = zip(int_tuple(op.starts), int_tuple(op.steps), shape_of(op.result), strict=True)
     for axis, (start, step, size) in enumerate(geometry):
-        if axis and size != x.shape[axis]:
+        if axis and (step != 1 or size != x.shape[axis]):
             index = torch.arange(start, start + step * size, step, device=x.device)
             x = x.index_select(axis, index)
     return x
@@ -231,3 +255,13 @@ def softmax(op: nn.SoftmaxOp, operands: Sequence[Tensor]) -> Tensor:
 def layer_norm(op: nn.LayerNormOp, operands: Sequence[Tensor]) -> Tensor:
     x, scale, bias = operands
     return functional.layer_norm(x, list(scale.shape), scale, bias, float(op.epsilon.value.data))
+
+
+@float_op(nn.InterpolateOp)
+def interpolate(op: nn.InterpolateOp, operands: Sequence[Tensor]) -> Tensor:
+    x, indices, weights = operands
+    axis = op.axis.value.data
+    shape = [-1 if i == axis else 1 for i in range(x.ndim)]
+    taps = zip(indices.unbind(1), weights.unbind(1), strict=True)
+    terms = [x.index_select(axis, index) * w.reshape(shape) for index, w in taps]
+    return fold(torch.add, terms)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import torch
 from torch import Tensor
 from xdsl.ir import Operation
 
 from uqfc.dialects import nn
+from uqfc.numerics import Activation
 from uqfc.qat.estimators import Estimator
-from uqfc.qat.exact import Exact, ExactProduct, centred, multiplier, table
-from uqfc.qat.float_ops import activated, evaluate
+from uqfc.qat.exact import Exact, ExactProduct, centred, integers, multiplier, table
+from uqfc.qat.float_ops import activated, evaluate, window_sums
 from uqfc.qat.rounding import RoundClamp, limits
 from uqfc.qat.values import Scheme, Value
 
@@ -20,11 +22,19 @@ def integer_value(
     op: Operation, inputs: Sequence[Value], scheme: Scheme, estimator: Estimator
 ) -> Value:
     """The op's quantized result for a point."""
+    if isinstance(op, nn.ConcatOp) and all(x.scheme is scheme for x in inputs):
+        return concatenated(op, inputs, scheme)
     fused = op.properties.get("activation")
     clamp = fused.data if isinstance(fused, nn.FnAttr) else None
     v = in_units(op, inputs, scheme)
     real, q = RoundClamp.apply(v, scheme.scale, limits(scheme, clamp, estimator, v[0].numel()))
     return Value(real, q, scheme)
+
+
+def concatenated(op: nn.ConcatOp, inputs: Sequence[Value], scheme: Scheme) -> Value:
+    """Of one scheme: integers stay what they are."""
+    real = evaluate(op, [x.real for x in inputs])
+    return Value(real, torch.cat([integers(x) for x in inputs], op.axis.value.data), scheme)
 
 
 def in_units(op: Operation, inputs: Sequence[Value], scheme: Scheme) -> Tensor:
@@ -50,14 +60,26 @@ def in_units(op: Operation, inputs: Sequence[Value], scheme: Scheme) -> Tensor:
             sums = centred(x).sum((1, 2), keepdim=True)
             exact = sums.mul_(multiplier(scale_of(x), 1.0 / count, over=unit))
             return Exact.apply(evaluate(op, [x.real]), exact, unit)
+        case nn.AvgPool2dOp():
+            x = inputs[0]
+            sums, count = window_sums(op, centred(x))
+            exact = sums.mul_(multiplier(scale_of(x), 1.0 / count.double(), over=unit))
+            return Exact.apply(evaluate(op, [x.real]), exact, unit)
         case nn.UnaryOp():
-            x, function = inputs[0], op.fn.data
-            qmax = scheme.point.qmax
-            entries = table(x, unit, scheme.zero_point, qmax, function)
+            x = inputs[0]
+            entries = in_table(x, scheme, op.fn.data)
             return Exact.apply(activated(x.real, op.fn), entries, unit)
+        case nn.ConcatOp():
+            levels = [centred(x) if x.scheme is scheme else in_table(x, scheme) for x in inputs]
+            exact = torch.cat(levels, op.axis.value.data)
+            return Exact.apply(evaluate(op, [x.real for x in inputs]), exact, unit)
         case _:
-            result = evaluate(op, [each.real for each in inputs])
-            return Exact.apply(result, result.detach() / unit, unit)
+            raise ValueError(f"{op.name} has no integer form in training")
+
+
+def in_table(x: Value, scheme: Scheme, function: Activation | None = None) -> Tensor:
+    """``exact.table`` for a point."""
+    return table(x, scheme.scale.detach(), scheme.zero_point, scheme.point.qmax, function)
 
 
 def scale_of(value: Value) -> Tensor:

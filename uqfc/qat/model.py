@@ -12,6 +12,7 @@ from xdsl.dialects.builtin import ModuleOp
 from uqfc.dialects.quant.decisions import Decision
 from uqfc.errors import FallbackError, UqfcError
 from uqfc.qat.capture import calibrate, capture
+from uqfc.qat.comparison import Comparison, compare, interpreted
 from uqfc.qat.deploy import quantized_module
 from uqfc.qat.deployed import KERNELS, DeployedNetwork, FloatNetwork, Network, has_kernels
 from uqfc.qat.options import Options
@@ -134,6 +135,14 @@ class QatModel(nn.Module):
             device = self.quantization.weight_change.device
             self._deployed = version, kind(self.quantized_module(), device)
         return self._deployed[1]
+
+    def compare(self, *inputs: Tensor) -> Comparison:
+        """The deployed pass of training beside the definition of the deployed network.
+
+        Slow: the interpreter computes image by image.
+        """
+        forward = self.pass_of(Mode.DEPLOYED)
+        return compare(forward, self.quantized_module(), inputs, interpreted)
 
     # --- state ---------------------------------------------------------------------------------
 

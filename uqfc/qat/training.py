@@ -15,6 +15,8 @@ from uqfc.dialects import nn as ops
 from uqfc.dialects.quant import ObserveOp
 from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations, has_integer_form
 from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
+from uqfc.qat.exact import Exact
+from uqfc.qat.exact_float import exact_result
 from uqfc.qat.float_ops import evaluate
 from uqfc.qat.integer_ops import integer_value
 from uqfc.qat.layers import LayerModules
@@ -102,51 +104,58 @@ class ForwardPass:
             value in self.values and self.values[value].scheme is not None
             for value in activations(op)
         )
-        return has_integer_form(op) and quantized and not isinstance(op, ops.ConcatOp)
+        return has_integer_form(op) and quantized
 
     def observe(self, op: ObserveOp) -> Value:
         """The value at a point."""
+        owner = op.x.owner
         if self.mode == Mode.FLOAT:
-            value = self.values[op.x]
+            value = Value(self.tensor(op.x))
             if self.observers is not None and "tied" not in op.attributes:
                 seen = value.real.detach().cpu().numpy()
                 self.observers[op.point.data].update(seen, name=op.point.data)
             return value
         scheme = self.schemes[op.point.data]
-        owner = op.x.owner
-        if op.x not in self.values:
+        if op.x not in self.values and not isinstance(owner, ops.ConstantOp):
             assert isinstance(owner, Operation)
             if isinstance(owner, LAYERS):
                 return self.layer(owner, scheme)
             inputs = [self.values[value] for value in activations(owner)]
             return integer_value(owner, inputs, scheme, self.estimator)
-        value = self.values[op.x]
+        real, value = self.tensor(op.x), self.values[op.x]
         if value.scheme is scheme:
             return value
         point = scheme.point
         real, q = quantize(
-            value.real,
+            real,
             scheme.scale,
             scheme.zero_point_tensor,
             point.qmin,
             point.qmax,
             self.estimator,
-            gradient_scale=lsq_gradient_scale(value.real[0].numel(), point.qmax),
+            gradient_scale=lsq_gradient_scale(real[0].numel(), point.qmax),
         )
-        return Value(real, q, scheme)
+        # The deployed network has no integer ops on a constant and an activation.
+        return Value(real) if isinstance(owner, ops.ConstantOp) else Value(real, q, scheme)
 
     def compute(self, op: Operation) -> Value:
         """The value of an op that no point waits for."""
         if isinstance(op, LAYERS):
             if self.mode != Mode.FLOAT and op.layer in self.plan.layers:
                 return self.layer(op, None)
-            return Value(evaluate(op, self.layer_operands(op)))
+            return Value(self.floats(op, self.layer_operands(op)))
         operands = [self.tensor(value) for value in op.operands]
-        result = evaluate(op, operands)
         if isinstance(op, MOVEMENT):
-            source = self.values[op.operands[0]]
-            return Value(result, None, source.scheme)
-        return Value(result)
+            scheme = self.values[op.operands[0]].scheme if has_integer_form(op) else None
+            return Value(evaluate(op, operands), None, scheme)
+        return Value(self.floats(op, operands))
+
+    def floats(self, op: Operation, operands: Sequence[Tensor]) -> Tensor:
+        """The result of a float op: with torch's bits, or with those of the deployed network."""
+        result = evaluate(op, operands)
+        if self.mode != Mode.DEPLOYED or isinstance(op, ops.ConcatOp):
+            return result
+        return Exact.apply(result, exact_result(op, operands), None)
 
     def layer(self, op: ops.Conv2dOp | ops.LinearOp, scheme: Scheme | None) -> Value:
         """A quantized layer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,37 +31,45 @@ def layer_step(
     operands: tuple[SSAValue, ...] = (op.x,) if op.residual is None else (op.x, op.residual)
 
     def run(x: Tensor, residual: Tensor | None = None) -> Tensor:
-        v = total(x, w)
-        for extra in (addend, residual):
-            if extra is not None:
-                v = v + extra
-        return apply_fn(op.activation, v)
+        return layer_end(op, total(x, w), addend, residual)
 
     return Step(run, operands)
 
 
+def layer_end(
+    op: nn.Conv2dOp | nn.LinearOp, v: Tensor, bias: Tensor | None, residual: Tensor | None
+) -> Tensor:
+    """Bias, residual and activation, in this order."""
+    for extra in (bias, residual):
+        if extra is not None:
+            v = v + extra
+    return apply_fn(op.activation, v)
+
+
 @makes(nn.LinearOp)
 def linear(op: nn.LinearOp, device: torch.device) -> Step | None:
-    def total(x: Tensor, w: Tensor) -> Tensor:
-        rows = strided_product(x.reshape(-1, x.shape[-1]), w.t())
-        return rows.reshape(*x.shape[:-1], w.shape[0])
+    return layer_step(op, device, linear_sums)
 
-    return layer_step(op, device, total)
+
+def linear_sums(x: Tensor, w: Tensor) -> Tensor:
+    rows = strided_product(x.reshape(-1, x.shape[-1]), w.t())
+    return rows.reshape(*x.shape[:-1], w.shape[0])
 
 
 @makes(nn.Conv2dOp)
 def conv2d(op: nn.Conv2dOp, device: torch.device) -> Step | None:
+    return layer_step(op, device, partial(conv2d_sums, op))
+
+
+def conv2d_sums(op: nn.Conv2dOp, x: Tensor, w: Tensor) -> Tensor:
+    """[runs, N, H, W, C] -> [runs, N, H', W', O]."""
     geometry = (int_tuple(op.strides), int_tuple(op.padding), int_tuple(op.dilations))
     window = SumWindow(*geometry, op.groups.value.data)
-
-    def total(x: Tensor, w: Tensor) -> Tensor:
-        images = padded(x.flatten(0, 1), window.padding, 0.0)
-        view = windows(images, tuple(w.shape[1:3]), window.strides, window.dilations)
-        depthwise = window.groups > 1 and window.groups == w.shape[0] and w.shape[3] == 1
-        found = depthwise_sums(view, w) if depthwise else dense_sums(view, w, window.groups)
-        return found.unflatten(0, x.shape[:2])
-
-    return layer_step(op, device, total)
+    images = padded(x.flatten(0, 1), window.padding, 0.0)
+    view = windows(images, tuple(w.shape[1:3]), window.strides, window.dilations)
+    depthwise = window.groups > 1 and window.groups == w.shape[0] and w.shape[3] == 1
+    found = depthwise_sums(view, w) if depthwise else dense_sums(view, w, window.groups)
+    return found.unflatten(0, x.shape[:2])
 
 
 def depthwise_sums(view: Tensor, w: Tensor) -> Tensor:
