@@ -14,6 +14,7 @@ from uqfc.passes.quantize_weights import LARGEST_BIAS
 from uqfc.qat.binarize import binarize
 from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
 from uqfc.qat.plan import PlannedLayer
+from uqfc.qat.weights import ESTIMATORS
 
 FOLDABLE = 2.0**-20
 """A batch norm's factor nearer to zero is taken for this: dividing by it would overflow."""
@@ -114,6 +115,8 @@ def quantized_weight(
         magnitude = magnitude if layer.count > 1 else magnitude.max().reshape(1)
         least = (magnitude / (x_scale.detach().double() * LARGEST_BIAS)).float()
         scale = torch.maximum(scale, least)
+    if estimator == Estimator.LSQ:
+        estimator = ESTIMATORS[layer.decision.chosen]
     kind, shared = layer.kind, folded.weight.numel() // layer.count
     axis = 0 if layer.options.per_channel else None
     gain = lsq_gradient_scale(shared, kind.qmax)

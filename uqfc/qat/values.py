@@ -22,7 +22,7 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Value:
-    """``real``: float32, NHWC as in the IR, with a gradient; after a point ``q`` (uint8), ``scheme``.
+    """``real``: float32, NHWC as in the IR, with a gradient. After a point: ``q`` (uint8), ``scheme``.
 
     There ``real == float32(q - zero_point) * scale``. If ``q`` is None, that tells it.
     """
