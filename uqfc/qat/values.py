@@ -22,9 +22,9 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Value:
-    """``real``: float32, NHWC as in the IR, with a gradient. After a point: ``q`` (uint8), ``scheme``.
+    """``real``: float32, NHWC as in the IR, with a gradient. ``q`` (uint8), ``scheme``: of a point.
 
-    There ``real == float32(q - zero_point) * scale``. If ``q`` is None, that tells it.
+    Then ``real == float32(q - zero_point) * scale``. If ``q`` is None, that tells it.
     """
 
     real: Tensor
