@@ -14,6 +14,7 @@ from uqfc.numerics import Activation
 from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
 from uqfc.qat.exact import Exact, centred, integers, multiplier
 from uqfc.qat.float_ops import activated
+from uqfc.qat.fused import FusedQuantize, can_fuse
 from uqfc.qat.kernels import Geometry
 from uqfc.qat.layers import FOLDABLE, LayerModules, QuantizedWeight, quantized_weight
 from uqfc.qat.plan import PlannedLayer
@@ -92,7 +93,12 @@ def statistics_value(
 ) -> Value:
     if residual is not None:
         y = y + residual.real
-    y = activated(y, work.layer.op.activation)
+    fn, estimator = work.layer.op.activation, work.estimator
+    if scheme is not None and can_fuse(y, estimator):
+        rounding = limits(scheme, None, estimator, y[0].numel())
+        function = None if fn is None else fn.data
+        return Value(*FusedQuantize.apply(y, scheme.scale, rounding, function), scheme)
+    y = activated(y, fn)
     if scheme is None:
         return Value(y)
     point = scheme.point
@@ -102,7 +108,7 @@ def statistics_value(
         scheme.zero_point_tensor,
         point.qmin,
         point.qmax,
-        work.estimator,
+        estimator,
         gradient_scale=lsq_gradient_scale(y[0].numel(), point.qmax),
     )
     return Value(real, q, scheme)
