@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,11 +48,11 @@ class FusedQuantize(torch.autograd.Function):
         numbers = scale.item(), rounding.zero_point, rounding.low, rounding.high
         addresses = x.data_ptr(), real.data_ptr(), q.data_ptr()
 
-        def part(begin: int, count: int) -> None:
-            places = (a + begin * w for a, w in zip(addresses, (4, 4, 1), strict=True))
-            run(*places, count, *numbers)
+        def part(first: int, last: int) -> None:
+            places = (a + first * w for a, w in zip(addresses, (4, 4, 1), strict=True))
+            run(*places, last - first, *numbers)
 
-        in_parts(x.numel(), part)
+        in_shares(x.numel(), CHUNK, part)
         ctx.rounding, ctx.activation = rounding, activation
         ctx.mark_non_differentiable(q)
         ctx.set_materialize_grads(False)
@@ -75,12 +76,12 @@ class FusedQuantize(torch.autograd.Function):
         numbers = scale.item(), r.low, r.high, reach
         addresses = g.data_ptr(), x.data_ptr(), out.data_ptr(), sums.data_ptr()
 
-        def part(begin: int, count: int) -> None:
-            widths = 4, 4, 4, 4 * LANES / CHUNK
-            places = (a + int(begin * w) for a, w in zip(addresses, widths, strict=True))
-            run(*places, count, *numbers)
+        def part(first: int, last: int) -> None:
+            places = [a + first * 4 for a in addresses[:3]]
+            places.append(addresses[3] + first // CHUNK * 4 * LANES)
+            run(*places, last - first, *numbers)
 
-        in_parts(x.numel(), part)
+        in_shares(x.numel(), CHUNK, part)
         scale_gradient = None
         if ctx.needs_input_grad[1]:
             total = sums.sum(dtype=torch.float64).float() * r.gradient_scale
@@ -88,13 +89,13 @@ class FusedQuantize(torch.autograd.Function):
         return out, scale_gradient, None, None
 
 
-def in_parts(count: int, part: Callable[[int, int], None]) -> None:
-    """``part(begin, count)`` for shares of whole chunks, on as many threads as torch uses."""
-    chunks = -(-count // CHUNK)
-    threads = max(1, min(torch.get_num_threads(), chunks))
-    bounds = [min(count, chunks * share // threads * CHUNK) for share in range(threads + 1)]
-    shares = [(a, b - a) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-    helpers = [workers().submit(part, *share) for share in shares[1:]]
-    part(*shares[0])
+def in_shares(count: int, unit: int, share: Callable[[int, int], None]) -> None:
+    """``share(first, last)`` of whole units but for the end, on as many threads as torch uses."""
+    units = -(-count // unit)
+    threads = max(1, min(torch.get_num_threads(), units))
+    bounds = [min(count, units * part // threads * unit) for part in range(threads + 1)]
+    shares = list(pairwise(bounds))
+    helpers = [workers().submit(share, *each) for each in shares[1:]]
+    share(*shares[0])
     for helper in helpers:
         helper.result()

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uqfc.codegen.depthwise_gradient import depthwise_gradient
+from uqfc.codegen.vector import LANES
+from uqfc.qat.fused import host_isa, in_shares
 from uqfc.qat.integer.products import ExactWeight, SumWindow, sum_conv2d, sum_linear
 from uqfc.qat.kernels import Geometry, layer_code
 
@@ -106,7 +109,9 @@ class LayerSums(torch.autograd.Function):
             dw = g.flatten(0, -2).T @ x.flatten(0, -2) if needs[1] else None
         else:
             scaled = per_channel(weight, unit)
-            dx, dw = convolution_backward(g, x, scaled, ctx.geometry, needs)
+            depthwise = is_depthwise(weight, ctx.geometry) and g.device.type == "cpu"
+            backward = depthwise_backward if depthwise else convolution_backward
+            dx, dw = backward(g, x, scaled, ctx.geometry, needs)
         wants_bias = ctx.has_bias and ctx.needs_input_grad[2]
         db = g.flatten(0, -2).sum(0) if wants_bias else None
         dw, db = (None if t is None else per_channel(t, unit) for t in (dw, db))
@@ -118,6 +123,32 @@ def per_channel(tensor: Tensor, unit: Tensor | None) -> Tensor:
     if unit is None:
         return tensor
     return tensor / unit.reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+def is_depthwise(weight: Tensor, geometry: Geometry) -> bool:
+    """One input and one output channel a group."""
+    return 1 < geometry.groups == weight.shape[0] and weight.shape[3] == 1
+
+
+def depthwise_backward(
+    g: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, needs: Sequence[bool]
+) -> tuple[Tensor, Tensor]:
+    """``convolution_backward`` of a depthwise convolution on the CPU; computes both gradients."""
+    del needs
+    g, x = g.contiguous(), x.contiguous()
+    taps = weight[..., 0].permute(1, 2, 0).contiguous()
+    dx, dtaps = torch.empty_like(x), torch.empty_like(taps)
+    run = depthwise_gradient(host_isa())
+    pointers = [t.data_ptr() for t in (g, x, taps, dx, dtaps)]
+    top, left, _, _ = geometry.padding
+    sizes = *x.shape, *g.shape[1:3], *taps.shape[:2]
+    channels = x.shape[3]
+
+    def part(first: int, last: int) -> None:
+        run(*pointers, *sizes, *geometry.strides, *geometry.dilations, top, left, first, last)
+
+    in_shares(channels, LANES, part)
+    return dx, dtaps.permute(2, 0, 1).unsqueeze(3)
 
 
 def convolution_backward(
