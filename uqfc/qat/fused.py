@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -16,8 +17,7 @@ from uqfc.codegen.isa import Isa, isa_for
 from uqfc.codegen.training import CHUNK, training_code
 from uqfc.codegen.vector import LANES
 from uqfc.numerics import Activation
-from uqfc.qat.estimators import Estimator
-from uqfc.qat.rounding import Rounding
+from uqfc.qat.estimators import Estimator, storage_dtype
 from uqfc.targets import load_target
 
 
@@ -28,36 +28,58 @@ def host_isa() -> Isa:
 
 
 def can_fuse(x: Tensor, estimator: Estimator) -> bool:
-    """Whether ``FusedQuantize`` takes the tensor."""
+    """Whether ``fused_quantize`` takes the tensor."""
     fits = estimator in (Estimator.CLIPPED, Estimator.LSQ)
     return fits and x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous()
 
 
-class FusedQuantize(torch.autograd.Function):
-    """``(real, q)`` of contiguous float32 ``x``: ``estimators.quantize`` of ``activation(x)``.
+@dataclass(frozen=True)
+class Levels:
+    """Bounds of the type, and how gradients are estimated."""
 
-    ``rounding`` has the bounds of the type, and no fused clamp. The activation is the definition's.
+    qmin: int
+    qmax: int
+    estimator: Estimator
+    gradient_scale: float
+    activation: Activation | None = None
+
+
+def fused_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels
+) -> tuple[Tensor, Tensor]:
+    """``estimators.quantize`` of ``activation(x)``: ``(real, q)``.
+
+    ``x``: float32, contiguous. ``scale`` float32 and ``zero_point`` int32: one element, or one for
+    each index of the first axis. The activation is the definition's.
     """
+    return FusedQuantize.apply(x, scale, zero_point, levels)
+
+
+class FusedQuantize(torch.autograd.Function):
+    """See ``fused_quantize``."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, rounding: Rounding, activation: Activation | None
+        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels
     ) -> tuple[Tensor, Tensor]:
-        run, _, _ = training_code(host_isa(), activation)
-        real, q = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
-        numbers = scale.item(), rounding.zero_point, rounding.low, rounding.high
-        addresses = x.data_ptr(), real.data_ptr(), q.data_ptr()
+        scale, zero_point = scale.contiguous(), zero_point.contiguous()
+        run, _ = training_code(host_isa(), levels.activation)
+        real = torch.empty_like(x)
+        q = torch.empty_like(x, dtype=storage_dtype(levels.qmin, levels.qmax))
+        addresses = [t.data_ptr() for t in (x, real, q)]
+        numbers = scale.data_ptr(), zero_point.data_ptr(), levels.qmin, levels.qmax
+        rows = scale.numel()
 
         def part(first: int, last: int) -> None:
             places = (a + first * w for a, w in zip(addresses, (4, 4, 1), strict=True))
-            run(*places, last - first, *numbers)
+            run(*places, rows, (last - first) // rows, *numbers)
 
-        in_shares(x.numel(), CHUNK, part)
-        ctx.rounding, ctx.activation = rounding, activation
+        in_shares(x.numel(), CHUNK if rows == 1 else x.numel(), part)
+        ctx.levels = levels
         ctx.mark_non_differentiable(q)
         ctx.set_materialize_grads(False)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(x, scale)
+            ctx.save_for_backward(x, scale, zero_point)
         return real, q
 
     @staticmethod
@@ -66,25 +88,27 @@ class FusedQuantize(torch.autograd.Function):
         g = gradients[0]
         if g is None or not any(ctx.needs_input_grad):
             return None, None, None, None
-        x, scale = ctx.saved_tensors
-        r: Rounding = ctx.rounding
+        x, scale, zero_point = ctx.saved_tensors
+        levels: Levels = ctx.levels
         g = g.contiguous()
-        _, run, _ = training_code(host_isa(), ctx.activation)
+        _, run = training_code(host_isa(), levels.activation)
         out = torch.empty_like(x)
-        sums = torch.empty(-(-x.numel() // CHUNK), LANES)
-        reach = 0.0 if r.estimator == Estimator.LSQ else 0.5
-        numbers = scale.item(), r.low, r.high, reach
-        addresses = g.data_ptr(), x.data_ptr(), out.data_ptr(), sums.data_ptr()
+        rows = scale.numel()
+        chunks = -(-x.numel() // rows // CHUNK)
+        sums = torch.empty(rows, chunks * LANES)
+        reach = 0.0 if levels.estimator == Estimator.LSQ else 0.5
+        numbers = scale.data_ptr(), zero_point.data_ptr(), levels.qmin, levels.qmax, reach
+        addresses = [t.data_ptr() for t in (g, x, out)]
 
         def part(first: int, last: int) -> None:
-            places = [a + first * 4 for a in addresses[:3]]
-            places.append(addresses[3] + first // CHUNK * 4 * LANES)
-            run(*places, last - first, *numbers)
+            places = [a + first * 4 for a in addresses]
+            places.append(sums.data_ptr() + first // CHUNK * 4 * LANES)
+            run(*places, rows, (last - first) // rows, *numbers)
 
-        in_shares(x.numel(), CHUNK, part)
+        in_shares(x.numel(), CHUNK if rows == 1 else x.numel(), part)
         scale_gradient = None
         if ctx.needs_input_grad[1]:
-            total = sums.sum(dtype=torch.float64).float() * r.gradient_scale
+            total = sums.sum(1, dtype=torch.float64).float() * levels.gradient_scale
             scale_gradient = total.reshape_as(scale)
         return out, scale_gradient, None, None
 

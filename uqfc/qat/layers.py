@@ -13,6 +13,7 @@ from uqfc.frontend.torch import LayerOrigin
 from uqfc.passes.quantize_weights import LARGEST_BIAS
 from uqfc.qat.binarize import binarize
 from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
+from uqfc.qat.fused import Levels, can_fuse, fused_quantize
 from uqfc.qat.plan import PlannedLayer
 from uqfc.qat.weights import ESTIMATORS
 
@@ -57,7 +58,7 @@ class LayerModules:
     def folded(self, *, learned: bool) -> Folded:
         """With running statistics. ``learned``: gradients reach the batch norm's parameters.
 
-        Computed in float64 and rounded to float32 once, as ``fold-batch-norm`` does.
+        Factor and bias are computed in float64 and rounded to float32 once.
         """
         norm = self.batch_norm
         if norm is None:
@@ -75,8 +76,9 @@ class LayerModules:
             shift = shift + self.bias.double() * factor
         if not learned:
             factor, shift = factor.detach(), shift.detach()
-        spread = factor.reshape(-1, *[1] * (self.weight.ndim - 1))
-        weight = (self.weight.double() * spread).float()
+        factor = factor.float()
+        weight = self.weight
+        weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
         return Folded(weight, shift.float(), factor)
 
 
@@ -126,6 +128,10 @@ def quantized_weight(
         real, q = binarize(weight, scale, estimator, **options)
     else:
         levels = kind.qmin, kind.qmax
-        real, q = quantize(weight, scale, zero_point, *levels, estimator, **options)
+        if can_fuse(weight, estimator):
+            how = Levels(*levels, estimator, gain)
+            real, q = fused_quantize(weight, scale, zero_point, how)
+        else:
+            real, q = quantize(weight, scale, zero_point, *levels, estimator, **options)
     channels = len(folded.weight)
     return QuantizedWeight(real, q, scale.expand(channels), zero_point.expand(channels))

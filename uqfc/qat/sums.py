@@ -109,8 +109,9 @@ class LayerSums(torch.autograd.Function):
             dw = g.flatten(0, -2).T @ x.flatten(0, -2) if needs[1] else None
         else:
             scaled = per_channel(weight, unit)
-            depthwise = is_depthwise(weight, ctx.geometry) and g.device.type == "cpu"
-            backward = depthwise_backward if depthwise else convolution_backward
+            small = g.device.type == "cpu" and x.shape[1] * x.shape[2] <= SMALL_IMAGE
+            own = small and is_depthwise(weight, ctx.geometry)
+            backward = depthwise_backward if own else convolution_backward
             dx, dw = backward(g, x, scaled, ctx.geometry, needs)
         wants_bias = ctx.has_bias and ctx.needs_input_grad[2]
         db = g.flatten(0, -2).sum(0) if wants_bias else None
@@ -123,6 +124,10 @@ def per_channel(tensor: Tensor, unit: Tensor | None) -> Tensor:
     if unit is None:
         return tensor
     return tensor / unit.reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+SMALL_IMAGE = 64
+"""Pixels up to which torch's depthwise gradients take longer than ours."""
 
 
 def is_depthwise(weight: Tensor, geometry: Geometry) -> bool:

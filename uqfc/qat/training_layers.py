@@ -14,7 +14,7 @@ from uqfc.numerics import Activation
 from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
 from uqfc.qat.exact import Exact, centred, integers, multiplier
 from uqfc.qat.float_ops import activated
-from uqfc.qat.fused import FusedQuantize, can_fuse
+from uqfc.qat.fused import Levels, can_fuse, fused_quantize
 from uqfc.qat.kernels import Geometry
 from uqfc.qat.layers import FOLDABLE, LayerModules, QuantizedWeight, quantized_weight
 from uqfc.qat.plan import PlannedLayer
@@ -95,9 +95,11 @@ def statistics_value(
         y = y + residual.real
     fn, estimator = work.layer.op.activation, work.estimator
     if scheme is not None and can_fuse(y, estimator):
-        rounding = limits(scheme, None, estimator, y[0].numel())
-        function = None if fn is None else fn.data
-        return Value(*FusedQuantize.apply(y, scheme.scale, rounding, function), scheme)
+        point, function = scheme.point, None if fn is None else fn.data
+        gain = lsq_gradient_scale(y[0].numel(), point.qmax)
+        levels = Levels(point.qmin, point.qmax, estimator, gain, function)
+        real, q = fused_quantize(y, scheme.scale, scheme.zero_point_tensor, levels)
+        return Value(real, q, scheme)
     y = activated(y, fn)
     if scheme is None:
         return Value(y)
