@@ -32,6 +32,7 @@ from uqfc.dialects.tensors import i8, i16, numpy_dtype, shape_of, tensor_type, u
 from uqfc.numerics import F32, I32
 from uqfc.packing import Storage
 from uqfc.pipeline import kernel_passes, run_passes
+from uqfc.qat.packing_order import PackingOrder
 from uqfc.targets import load_target
 
 U8 = NDArray[np.uint8]
@@ -65,6 +66,7 @@ class LayerCode:
         run_passes(module, kernel_passes(target))
         launch, layer = layer_launch(module)
         self._kernel = layer_kernel(launch, layer, isa)
+        self._order = PackingOrder(self._kernel.pack, geometry.weight, geometry.storage)
         self.name = choose(launch, isa).name
         self.result_shape = result_shape
         """Of one image."""
@@ -82,7 +84,7 @@ class LayerCode:
         ``zero_points`` are 0 unless the storage is ``u4``.
         """
         pad = self._kernel.pad
-        parts = [self._kernel.pack(weight, zero_points), pad(addend), pad(multiplier)]
+        parts = [self._order.pack(weight, zero_points), pad(addend), pad(multiplier)]
         buffer = np.zeros(self._bytes + ALIGNMENT, np.uint8)
         block = buffer[-buffer.ctypes.data % ALIGNMENT :][: self._bytes]
         for place, part in zip(self._places, parts, strict=True):
