@@ -2,7 +2,8 @@
 whose outputs are the same, bit for bit, in the interpreter and on the device.
 
 ``uqfc.compile("model.onnx", quant_strategy="int4", calibration_data=…)`` gives a ``CompiledModel``.
-``uqfc.prepare_qat`` and ``uqfc.finetune`` train a PyTorch module (``pip install 'uqfc[qat]'``).
+``uqfc.prepare_qat`` and ``uqfc.finetune`` train a PyTorch module, ``uqfc.export`` writes it as one
+file (``pip install 'uqfc[qat]'``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from uqfc.passes.uint8_inputs import UInt8
 from uqfc.version import __version__
 
 if TYPE_CHECKING:
-    from uqfc.qat import finetune, prepare_qat
+    from uqfc.qat import export, finetune, prepare_qat
 
 __all__ = [
     "CompiledModel",
@@ -25,13 +26,14 @@ __all__ = [
     "__version__",
     "compile",
     "convert_uqr",
+    "export",
     "finetune",
     "prepare_qat",
     "read_uqr",
     "write_uqr",
 ]
 
-TRAINING = ("finetune", "prepare_qat")
+TRAINING = ("export", "finetune", "prepare_qat")
 """Names of ``uqfc.qat``, which imports torch: imported when they are first used."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
@@ -101,12 +101,13 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     trace: Trace | None = None,
     cache: bool = True,
 ) -> CompiledModel:
-    """Compile an ONNX model (path, bytes or ``onnx.ModelProto``), or a program of ``torch.export``,
-    for a target.
+    """Compile an ONNX model (path, bytes or ``onnx.ModelProto``), a program of ``torch.export``, or
+    a model of ``uqfc.prepare_qat``, for a target.
 
     ``quant_strategy`` is ``float32``, or the type of the weights: ``int8``, ``int4``,
     ``mixed_int4_int8``, ``ternary`` or ``binary``; all but the first need ``calibration_data`` (a
-    path, or an iterable of samples) unless the model is quantized already (QDQ or QOperator).
+    path, or an iterable of samples) unless the model is quantized already (QDQ, QOperator,
+    UQR, ``prepare_qat``): such a model keeps its own types, whatever the strategy.
     ``weight_quant`` may say how weights are quantized: ``granularity`` (``channel`` or ``tensor``),
     ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes dynamic dimensions.
     ``input_types`` makes float32 inputs uint8: a byte ``q`` stands for the real value
@@ -154,8 +155,19 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     return CompiledModel.restored(keeping, table, again) or again(progress, None, keeping)
 
 
+@runtime_checkable
+class Trained(Protocol):
+    """A model of ``uqfc.prepare_qat``."""
+
+    def to_uqr(self) -> bytes:
+        """The content of a UQR file."""
+        ...
+
+
 def read_model(model: Any, shapes: Mapping[str, Sequence[int]] | None) -> ReadModel:
     """The model by the frontend for its type, of which torch's is only imported when it is used."""
+    if isinstance(model, Trained):
+        return read_onnx(model.to_uqr(), shapes, type(model).__name__)
     if not type(model).__module__.startswith("torch.export"):
         return read_onnx(model, shapes)
     if shapes:

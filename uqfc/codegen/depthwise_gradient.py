@@ -48,7 +48,7 @@ def depthwise_gradient(isa: Isa) -> Any:
     """The function on this machine, which keeps its code alive."""
     module = new_module(isa, "depthwise_gradient")
     parameters = {**dict.fromkeys(POINTERS, "ptr"), **dict.fromkeys(SIZES, "i64")}
-    b = Builder.function(module, isa, NAME, **parameters)
+    b = Builder.function(module, isa, NAME, internal=False, returns=None, **parameters)
     Emitter(b).run()
     code = load(compile_object(module, isa), [NAME])
     return code.function(NAME, *parameters.values())

@@ -72,8 +72,12 @@ def activated(b: Builder, activation: Activation | None, x: Value) -> Value:
     return x if activation is None else ACTIVATIONS[activation.name](b, x, *activation.params)
 
 
+def new_function(module: Any, isa: Isa, name: str, parameters: dict[str, str]) -> Builder:
+    return Builder.function(module, isa, name, internal=False, returns=None, **parameters)
+
+
 def emit_forward(module: Any, isa: Isa, activation: Activation | None) -> None:
-    b = Builder.function(module, isa, FORWARD, **_FORWARD_PARAMETERS)
+    b = new_function(module, isa, FORWARD, _FORWARD_PARAMETERS)
     x, real, q = (b.pointer(name) for name in ("x", "real", "q"))
     count = b.value("count")
     rest = count & (LANES - 1)
@@ -98,7 +102,7 @@ def emit_forward(module: Any, isa: Isa, activation: Activation | None) -> None:
 
 
 def emit_backward(module: Any, isa: Isa, activation: Activation | None) -> None:
-    b = Builder.function(module, isa, BACKWARD, **_BACKWARD_PARAMETERS)
+    b = new_function(module, isa, BACKWARD, _BACKWARD_PARAMETERS)
     g, x, out, sums = (b.pointer(name) for name in ("g", "x", "out", "sums"))
     zero, count = b.f32(0.0, LANES), b.value("count")
     reach = b.value("reach").splat(LANES)

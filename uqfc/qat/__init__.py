@@ -6,6 +6,7 @@ Imports torch (``pip install 'uqfc[qat]'``); ``import uqfc`` does not, until one
 from __future__ import annotations
 
 from uqfc.qat.estimators import Estimator
+from uqfc.qat.exporting import export
 from uqfc.qat.finetune import finetune
 from uqfc.qat.model import QatModel
 from uqfc.qat.prepare import prepare_qat
@@ -17,6 +18,7 @@ __all__ = [
     "Estimator",
     "FinetuneResult",
     "QatModel",
+    "export",
     "finetune",
     "prepare_qat",
     "reestimate_statistics",

@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from uqfc.dialects.quant.decisions import Decision
 from uqfc.errors import FallbackError, UqfcError
+from uqfc.frontend.uqr import write_uqr
 from uqfc.qat.capture import calibrate, capture
 from uqfc.qat.comparison import Comparison, compare, interpreted
 from uqfc.qat.deploy import quantized_module
@@ -125,6 +126,11 @@ class QatModel(nn.Module):
     def quantized_module(self) -> ModuleOp:
         """The quantized network of the present parameters, for the compiler."""
         return quantized_module(self.plan, self.model, self.quantization)
+
+    def to_uqr(self, name: str = "model") -> bytes:
+        """The content of a UQR file: see ``export``."""
+        training = {"estimator": str(self.options.estimator), "target": self.target}
+        return write_uqr(self.quantized_module(), provenance={"qat": training}, name=name)
 
     def deployed(self) -> Network:
         """The deployed network of the present parameters, made anew when they have changed."""

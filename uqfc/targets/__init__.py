@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 HOST = "host"
+ARTICLE_HOST = "target_device"
+"""Another name of ``host``: what the article that uqfc started from calls any device."""
 _HOST_PREFERENCE = ("avx512-amx", "avx512-vnni", "avx-vnni", "x86-64-v3", "x86-64")
 _MAX_TABLE_BYTES = 64 * 1024
 
@@ -51,7 +53,7 @@ def load_target(name_or_path: str | Path) -> Target:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
         return _parse(text, _read_table(Path(name_or_path)))
-    if text == HOST:
+    if text in (HOST, ARTICLE_HOST):
         return host_target()
     names = available_targets()
     if text not in names:
