@@ -14,36 +14,19 @@ from torch import nn  # noqa: E402 # after the skip
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn  # noqa: E402
 
 import uqfc  # noqa: E402
-from tests.qat.tiny import images, loader, model, network, same_state  # noqa: E402
+from tests.qat.tiny import (  # noqa: E402
+    Interrupted,
+    Interrupting,
+    images,
+    loader,
+    model,
+    network,
+    same_state,
+)
 from uqfc.errors import UqfcError  # noqa: E402
 from uqfc.qat import QatModel  # noqa: E402
 
 QUICK: dict[str, Any] = {"learning_rate": 0.01, "progress": False}
-
-
-class Interrupted(Exception):  # noqa: N818 # what a user's Ctrl-C is
-    pass
-
-
-class Interrupting:
-    """Batches of a loader up to some number, over all epochs."""
-
-    def __init__(self, batches: Any, most: int) -> None:
-        self.batches, self.left = batches, most
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Any:
-        for batch in self.batches:
-            if self.left == 0:
-                raise Interrupted
-            self.left -= 1
-            yield batch
-
-    @property
-    def generator(self) -> Any:
-        return self.batches.generator
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -56,3 +56,28 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in tensors
     )
+
+
+class Interrupted(Exception):  # noqa: N818 # what a user's Ctrl-C is
+    pass
+
+
+class Interrupting:
+    """Batches of a loader up to some number, over all epochs."""
+
+    def __init__(self, batches: Any, most: int) -> None:
+        self.batches, self.left = batches, most
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        for batch in self.batches:
+            if self.left == 0:
+                raise Interrupted
+            self.left -= 1
+            yield batch
+
+    @property
+    def generator(self) -> Any:
+        return self.batches.generator

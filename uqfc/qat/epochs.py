@@ -16,10 +16,12 @@ from torch.optim import Optimizer
 from uqfc.errors import UqfcError
 from uqfc.qat.checkpoints import read_checkpoint, write_checkpoint
 from uqfc.qat.loading import Batch, Loader, seed_all
+from uqfc.qat.mixed import BitWidths, Search
 from uqfc.qat.model import QatModel
 from uqfc.qat.objective import Metric, Objective, Outputs, cross_entropy, top1
 from uqfc.qat.reporting import Epoch, FinetuneResult, Reporter, reporter
 from uqfc.qat.schedule import MakeOptimizer, Schedule, make_optimizer, parameter_groups
+from uqfc.qat.stability import Oscillations
 from uqfc.qat.statistics import average_statistics
 
 State = dict[str, Any]
@@ -35,6 +37,8 @@ class Settings:
     schedule: str
     freeze_statistics_at: float | None
     statistics_batches: int
+    oscillation: str | None
+    bit_widths: BitWidths | None
     seed: int
 
 
@@ -71,6 +75,9 @@ class Finetuning:
         self.objective, self.settings = objective, settings
         usual = objective.loss is cross_entropy
         self.metric = metric or (top1 if usual else self.negated_loss)
+        self.oscillations: Oscillations | None = None
+        self.bit_widths: dict[str, str] = {}
+        self.arguments = self.asked()
         self.history: list[Epoch] = []
         self.best: State | None = None
         self.best_epoch = 0
@@ -87,12 +94,18 @@ class Finetuning:
         found = None if checkpoint is None else self.read(checkpoint)
         if found is None:
             self.calibrate(calibration_images)
+            self.choose()
         groups = parameter_groups(model, settings.learning_rate, settings.weight_decay)
         made = make_optimizer(optimizer, groups)
         steps = self.train.count()
         schedule = Schedule(made, steps * settings.epochs, settings.schedule)
+        if settings.oscillation is not None:
+            total = steps * settings.epochs
+            self.oscillations = Oscillations(model, settings.oscillation, total)
         if found is not None:
             made.load_state_dict(found["optimizer"])
+            if self.oscillations is not None:
+                self.oscillations.trackers.load_state_dict(found["oscillations"])
         begun = len(self.history)
         try:
             with reporter(shown, settings.epochs, steps, begun) as report:
@@ -108,7 +121,7 @@ class Finetuning:
             model.load_state_dict(self.best)
         model.frozen_statistics = was_frozen
         model.eval()
-        return FinetuneResult(tuple(self.history), self.best_epoch)
+        return FinetuneResult(tuple(self.history), self.best_epoch, self.bit_widths)
 
     def calibrate(self, images: int) -> None:
         """Capture and calibrate the model if it was not."""
@@ -117,6 +130,14 @@ class Finetuning:
         batches = [batch.inputs for batch in self.train.first(images)]
         self.model.capture(*batches[0])
         self.model.calibrate(batches)
+
+    def choose(self) -> None:
+        """Search for the weight types, if they are to be learned, and take them."""
+        wanted = self.settings.bit_widths
+        if wanted is not None:
+            search = Search(self.model, wanted, self.settings.learning_rate)
+            self.bit_widths = search.run(self.train, self.objective)
+            self.model.set_weight_dtypes(self.bit_widths)
 
     # --- one epoch -----------------------------------------------------------------------------
 
@@ -131,29 +152,39 @@ class Finetuning:
         losses, metrics, rate = Mean(), Mean(), 0.0
         for index, batch in enumerate(self.train):
             step = (number - 1) * steps + index
-            share = settings.freeze_statistics_at
-            if share is not None and step >= share * steps * settings.epochs:
+            freezing = settings.freeze_statistics_at
+            if freezing is not None and step >= freezing * steps * settings.epochs:
                 self.model.frozen_statistics = True
             rate = schedule.set(step)
-            loss, outputs = self.step(batch, optimizer, f"epoch {number}, step {index + 1}")
+            where = f"epoch {number}, step {index + 1}"
+            loss, outputs = self.step(batch, optimizer, step, where)
             losses.add(loss, batch.images)
             metrics.add(float(self.metric(outputs, batch.targets)), batch.images)
             report.step(number, losses.value)
         if settings.statistics_batches and not self.model.frozen_statistics:
             average_statistics(self.model, islice(self.train, settings.statistics_batches))
+            if self.oscillations is not None:
+                self.oscillations.hold()
         metric = metrics.value if self.validation is None else self.measure(self.validation)
-        return Epoch(number, losses.value, metric, rate)
+        share = None if self.oscillations is None else self.oscillations.share()
+        return Epoch(number, losses.value, metric, rate, share)
 
-    def step(self, batch: Batch, optimizer: Optimizer, where: str) -> tuple[float, Outputs]:
+    def step(
+        self, batch: Batch, optimizer: Optimizer, step: int, where: str
+    ) -> tuple[float, Outputs]:
         """One step of the optimizer; the loss, and the outputs without gradients."""
         outputs = self.model(*batch.inputs)
         loss = self.objective(outputs, batch)
+        if self.oscillations is not None:
+            loss = loss + self.oscillations.penalty(step)
         value = loss.item()
         if not math.isfinite(value):
             raise UqfcError(f"{where}: the loss is {value}: a lower learning_rate may help")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if self.oscillations is not None:
+            self.oscillations.update(step)
         return value, detached(outputs)
 
     def measure(self, loader: Loader) -> float:
@@ -181,8 +212,7 @@ class Finetuning:
             self.best_epoch = epoch.number
             self.best = copied(self.model.state_dict())
 
-    @property
-    def arguments(self) -> Mapping[str, Any]:
+    def asked(self) -> Mapping[str, Any]:
         """What another call must have in common with this one to go on from its checkpoint."""
         model, objective = self.model, self.objective
         return {
@@ -195,11 +225,13 @@ class Finetuning:
         }
 
     def write(self, path: Path, optimizer: Optimizer) -> None:
-        teacher = self.objective.teacher
+        teacher, tracked = self.objective.teacher, self.oscillations
         state = {
             "model": self.model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "teacher": None if teacher is None else teacher.state_dict(),
+            "oscillations": None if tracked is None else tracked.trackers.state_dict(),
+            "bit_widths": self.bit_widths,
             "best": self.best,
             "best_epoch": self.best_epoch,
             "history": [asdict(epoch) for epoch in self.history],
@@ -213,7 +245,10 @@ class Finetuning:
         found = read_checkpoint(path, self.arguments, device)
         if found is None:
             return None
+        self.bit_widths = found["bit_widths"]
         try:
+            if self.bit_widths and self.model.is_captured:
+                self.model.set_weight_dtypes(self.bit_widths)
             self.model.load_state_dict(found["model"])
             if self.objective.teacher is not None:
                 self.objective.teacher.load_state_dict(found["teacher"])

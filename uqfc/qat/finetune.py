@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from uqfc.errors import UqfcError
 from uqfc.qat.epochs import Finetuning, Settings
 from uqfc.qat.loading import Loader, own_randomness, seed_all
+from uqfc.qat.mixed import BitWidths
 from uqfc.qat.model import QatModel
 from uqfc.qat.objective import Loss, Metric, Objective, cross_entropy, teacher_of
 from uqfc.qat.reporting import FinetuneResult
@@ -39,6 +40,8 @@ def finetune(
     temperature: float = 1.0,
     freeze_statistics_at: float | None = None,
     statistics_batches: int = 50,
+    oscillation: str | None = None,
+    bit_widths: BitWidths | Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -66,6 +69,14 @@ def finetune(
     Before each measurement, statistics of batch norms are averaged over ``statistics_batches``
     training batches (0: not). ``freeze_statistics_at``: the share of training, 0 to 1, from which
     on they stay, and training has the deployed network's bits.
+
+    ``oscillation``: of weights that jump between two integers. "track" tells in ``history`` how
+    many do, "dampen" pulls weights to the middle between levels, "freeze" keeps the integer of a
+    weight that jumps often.
+
+    ``bit_widths``: first learn which weight type each layer is to have, within a budget:
+    ``{"candidates": ("int4", "int8"), "budget_bytes": 50_000}``, see ``BitWidths``. The result says
+    which: ``prepare_qat`` takes them as ``config={"layers": {name: {"weight_dtype": dtype}}}``.
 
     ``checkpoint``: a file that is written after each epoch; the same call, on the model as it was
     at the start, goes on from there, with the bits of a call that was not interrupted. The loader
@@ -106,6 +117,8 @@ def finetune(
         schedule=schedule,
         freeze_statistics_at=freeze_statistics_at,
         statistics_batches=statistics_batches,
+        oscillation=oscillation,
+        bit_widths=None if bit_widths is None else BitWidths.of(bit_widths),
         seed=seed,
     )
     with own_randomness(device):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,12 @@ from xdsl.dialects.builtin import ModuleOp
 from uqfc.dialects.quant.decisions import Decision
 from uqfc.errors import FallbackError, UqfcError
 from uqfc.frontend.uqr import write_uqr
-from uqfc.qat.capture import calibrate, capture
+from uqfc.qat.capture import calibrate, capture, start_weights
 from uqfc.qat.comparison import Comparison, compare, interpreted
 from uqfc.qat.deploy import quantized_module
 from uqfc.qat.deployed import KERNELS, DeployedNetwork, FloatNetwork, Network, has_kernels
 from uqfc.qat.options import Options
-from uqfc.qat.plan import Plan, restored_plan
+from uqfc.qat.plan import Plan, restored_plan, retyped
 from uqfc.qat.state import Quantization
 from uqfc.qat.sums import Backend, CompiledSums, FloatSums
 from uqfc.qat.training import ForwardPass, Mode
@@ -96,6 +96,18 @@ class QatModel(nn.Module):
         calibrate(self.model, self.plan, self.quantization, batches)
         self.calibrated = True
 
+    def set_weight_dtypes(self, dtypes: Mapping[str, str]) -> None:
+        """Quantize the weights of layers, by name, with other integer types, and new scales.
+
+        UqfcError for a layer or type that there is not, FallbackError if the model is strict.
+        """
+        plan = retyped(self.plan, dtypes, load_target(self.target))
+        if self.strict:
+            check_no_fallback(plan)
+        self.options, self._plan, self._deployed = plan.options, plan, None
+        for name in dtypes:
+            start_weights(self.model, plan, self.quantization, plan.layers[name])
+
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         self.capture(*inputs)
         if not self.calibrated:
@@ -164,6 +176,7 @@ class QatModel(nn.Module):
             raise UqfcError("state of a QatModel: not what uqfc saves")
         if state["plan"] is not None and self._plan is None:
             self._plan = restored_plan(state["plan"])
+            self.options = self._plan.options
             self.quantization.materialize(self._plan)
         self.frozen_statistics = bool(state["frozen_statistics"])
         self.calibrated = bool(state["calibrated"])

@@ -8,8 +8,9 @@ and exporting replaces its constants and its points by what was learned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from glob import escape
 from typing import Any, cast
 
 from xdsl.context import Context
@@ -158,6 +159,24 @@ def restored_plan(document: Mapping[str, Any]) -> Plan:
     except (KeyError, TypeError, ValueError, ParseError, VerifyException) as error:
         raise UqfcError(f"state of a QatModel: not what uqfc saves: {error!r}") from None
     return planned(module, origins, options, load_target(target))
+
+
+def retyped(plan: Plan, dtypes: Mapping[str, str], target: Target) -> Plan:
+    """The plan with other weight types of quantized layers, by name; all else stays.
+
+    UqfcError for a layer that is not quantized, or a type that has no levels.
+    """
+    layers = {name: dict(change) for name, change in plan.options.layers.items()}
+    for name, dtype in dtypes.items():
+        if name not in plan.layers:
+            known = ", ".join(plan.layers)
+            raise UqfcError(f"no layer '{name}' is quantized; layers: {known}")
+        if dtype not in SYMMETRIC:
+            raise UqfcError(f"layer '{name}': {dtype!r}; accepted: {', '.join(SYMMETRIC)}")
+        literal = escape(name)
+        layers[literal] = {**layers.pop(literal, {}), "weight_dtype": dtype}
+    options = replace(plan.options, layers=layers)
+    return planned(plan.module.clone(), plan.origins, options, target)
 
 
 def planned(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
@@ -17,13 +16,15 @@ class Epoch:
     """An epoch, the first is 1: mean loss, the rate of its last step, and the metric.
 
     The metric is that of the validation data on the deployed network, or, without such data, of the
-    training batches as they were trained on.
+    training batches as they were trained on. ``oscillating``: the share of weights that jump to and
+    fro, if that was tracked.
     """
 
     number: int
     loss: float
     metric: float
     learning_rate: float
+    oscillating: float | None = None
 
     def __str__(self) -> str:
         return f"epoch {self.number}: loss {self.loss:.4f}, metric {self.metric:.4f}"
@@ -38,7 +39,7 @@ class FinetuneResult:
 
     history: tuple[Epoch, ...]
     best_epoch: int
-    bit_widths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    bit_widths: Mapping[str, str]
 
     @property
     def best(self) -> Epoch:
