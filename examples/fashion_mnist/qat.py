@@ -67,7 +67,6 @@ RECIPES = {
         "ternary weights (first and last layer INT8), INT8 activations",
         "ternary",
         config=EIGHT_BIT_ENDS,
-        epochs=4,
         learning_rate=1e-3,
     ),
 }
