@@ -22,6 +22,7 @@ from uqfc.dialects.quant import DcastOp, QcastOp
 from uqfc.dialects.tensors import Array
 from uqfc.errors import CalibrationError, FallbackError, UqfcError
 from uqfc.frontend import OnnxModel, ReadModel, read_onnx
+from uqfc.frontend.uqr import apply_uqr
 from uqfc.model import CompiledModel, Keeping, Origin, build
 from uqfc.passes.equalize_layers import EqualizeLayersPass
 from uqfc.passes.fold_calibration import FoldCalibrationPass
@@ -91,6 +92,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     calibration_method: str = "mse",
     calibration_samples: int | None = None,
     weight_quant: Mapping[str, Any] | None = None,
+    uqr: str | Path | Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     input_types: Mapping[str, str | UInt8] | None = None,
     threads: int = 1,
@@ -109,7 +111,9 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     path, or an iterable of samples) unless the model is quantized already (QDQ, QOperator,
     UQR, ``prepare_qat``): such a model keeps its own types, whatever the strategy.
     ``weight_quant`` may say how weights are quantized: ``granularity`` (``channel`` or ``tensor``),
-    ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``shapes`` fixes dynamic dimensions.
+    ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``uqr``: a document (a JSON file's path, or
+    its content) with the quantization of a float ONNX model; what it does not name stays float32
+    (docs/uqr.md). ``shapes`` fixes dynamic dimensions.
     ``input_types`` makes float32 inputs uint8: a byte ``q`` stands for the real value
     ``scale * (q - zero_point)``, given as ``{"x": UInt8(scale, zero_point)}``, or by
     ``{"x": "uint8"}`` for those that the network quantizes the input with; results have the same
@@ -140,7 +144,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     )
     table = load_target(target)
     isa_for(table)  # a table that LLVM refuses is refused before any work
-    read = read_model(model, shapes)
+    read = read_model(model, shapes) if uqr is None else read_onnx(apply_uqr(model, uqr), shapes)
     data = None
     if calibration_data is not None and options.strategy != QuantStrategy.FLOAT32:
         data = RecordedData(iterate(calibration_data, read.inputs, limit=calibration_samples))

@@ -57,6 +57,10 @@ def compile_command(
     autotune: Annotated[
         bool, typer.Option("--autotune", help="Measure each layer's kernels on this machine.")
     ] = False,
+    uqr: Annotated[
+        Path | None,
+        typer.Option(help="A UQR document (JSON) with the quantization of a float model."),
+    ] = None,
     emit_uqr: Annotated[
         Path | None,
         typer.Option(help="Also write the quantized network as UQR: MODEL.uqr.onnx, MODEL.cann."),
@@ -82,6 +86,7 @@ def compile_command(
             quant_strategy=quant_strategy,
             calibration_data=calibrate,
             calibration_method=calibration_method,
+            uqr=uqr,
             shapes=shapes,
             input_types=dict(parse_input_type(text) for text in input_type or ()),
             threads=threads,

@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.frontend.test_robustness import damage, outcome
+from tests.frontend.uqr import test_apply
 from tests.frontend.uqr.models import document, model, text, with_text
+from tests.onnx_models import residual_network
+from uqfc.errors import UqfcError
+from uqfc.frontend.uqr import apply_uqr
 
 WORDS = st.sampled_from(
     ["int4", "int8", "binary", "per_channel", "layer1", "layer2.weight", "Conv_2d", "1.0", ""]
@@ -48,34 +52,45 @@ def places(content: Any, path: tuple[int | str, ...] = ()) -> list[tuple[int | s
     return found
 
 
-PLACES = places(document())
-
-
 def reads(data: bytes) -> None:
     assert outcome(data).startswith("net.onnx: ")
+
+
+def change(content: Any, data: st.DataObject) -> None:
+    """Set, delete or add something anywhere."""
+    *path, last = data.draw(st.sampled_from(places(content) or [("uqr",)]))
+    held = content
+    for key in path:
+        held = held[key]
+    match data.draw(st.sampled_from(["set", "delete", "add"])):
+        case "set":
+            held[last] = data.draw(VALUES)
+        case "delete":
+            held.pop(last, None) if isinstance(held, dict) else held.pop(last)
+        case _ if isinstance(held, dict):
+            held[data.draw(WORDS)] = data.draw(VALUES)
+        case _:
+            held.append(data.draw(VALUES))
 
 
 @given(st.data())
 def test_changed_documents(data: st.DataObject) -> None:
     content = document()
     for _ in range(data.draw(st.integers(1, 3))):
-        *path, last = data.draw(st.sampled_from(PLACES))
-        held: Any = content
-        try:
-            for key in path:
-                held = held[key]
-            match data.draw(st.sampled_from(["set", "delete", "add"])):
-                case "set":
-                    held[last] = data.draw(VALUES)
-                case "delete":
-                    del held[last]
-                case _ if isinstance(held, dict):
-                    held[data.draw(WORDS)] = data.draw(VALUES)
-                case _:
-                    held.append(data.draw(VALUES))
-        except (KeyError, IndexError, TypeError, AttributeError):
-            continue  # an earlier change has removed the place
+        change(content, data)
     reads(with_text(model(), json.dumps(content)))
+
+
+@given(st.data())
+def test_changed_documents_beside_a_float_model(data: st.DataObject) -> None:
+    content = test_apply.document()
+    for _ in range(data.draw(st.integers(1, 3))):
+        change(content, data)
+    try:
+        applied = apply_uqr(residual_network(), content)
+    except UqfcError:
+        return
+    reads(applied.SerializeToString())
 
 
 @given(st.data())

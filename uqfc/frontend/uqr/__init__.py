@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from uqfc.frontend.uqr.apply import apply_uqr
 from uqfc.frontend.uqr.convert import Converted, Format, convert_uqr, read_uqr
 from uqfc.frontend.uqr.document import Document, schema
 from uqfc.frontend.uqr.summary import summary
@@ -11,6 +12,7 @@ __all__ = [
     "Converted",
     "Document",
     "Format",
+    "apply_uqr",
     "convert_uqr",
     "read_uqr",
     "schema",
