@@ -109,7 +109,7 @@ def test_what_it_computes() -> None:
     (x,) = samples((2, 6), 1)
 
     def cast(values: Any, scale: float) -> Any:
-        s, z = np.float32(scale), np.int32(0)
+        s, z = np.asarray(scale, np.float32), np.asarray(0, np.int32)
         return dequantize(quantize(np.asarray(values, np.float32), s, z, -128, 127), s, z)
 
     inner = cast(x, x_scale).astype(float) @ cast(tensors["w1"], weight_scale).T.astype(float)
