@@ -17,6 +17,7 @@ import uqfc  # noqa: E402
 from tests.qat.tiny import (  # noqa: E402
     Interrupted,
     Interrupting,
+    captured,
     images,
     loader,
     model,
@@ -54,9 +55,9 @@ def test_a_resumed_call_has_the_bits_of_an_unbroken_one(tmp_path: Path, own: boo
 
 def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "training.pt"
-    uqfc.finetune(model(), loader(), 1, checkpoint=path, **QUICK)
+    uqfc.finetune(captured(), loader(), 1, checkpoint=path, **QUICK)
     with pytest.raises(UqfcError, match=r"of a call with seed=0, this has 1; give the same"):
-        uqfc.finetune(model(), loader(), 1, checkpoint=path, seed=1, **QUICK)
+        uqfc.finetune(captured(), loader(), 1, checkpoint=path, seed=1, **QUICK)
     with pytest.raises(UqfcError, match="of a call with options="):
         uqfc.finetune(model(weight_dtype="int8"), loader(), 1, checkpoint=path, **QUICK)
     other = uqfc.prepare_qat(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), kernels=False)
@@ -64,12 +65,12 @@ def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path) -> None:
         uqfc.finetune(other, loader(), 1, checkpoint=path, **QUICK)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UqfcError, match="cannot read"):
-        uqfc.finetune(model(), loader(), 1, checkpoint=path, **QUICK)
+        uqfc.finetune(captured(), loader(), 1, checkpoint=path, **QUICK)
     torch.save({"model": 1}, path)
     with pytest.raises(UqfcError, match="not what finetune writes"):
-        uqfc.finetune(model(), loader(), 1, checkpoint=path, **QUICK)
+        uqfc.finetune(captured(), loader(), 1, checkpoint=path, **QUICK)
     with pytest.raises(UqfcError, match="cannot write"):
-        uqfc.finetune(model(), loader(), 1, checkpoint=path / "below", **QUICK)
+        uqfc.finetune(captured(), loader(), 1, checkpoint=path / "below", **QUICK)
 
 
 def trained(qat_model: QatModel, steps: int = 3, optimizer: Any = None) -> QatModel:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402 # after the skip
 
 import uqfc  # noqa: E402
-from tests.qat.tiny import images, loader, model, network, same_state  # noqa: E402
+from tests.qat.tiny import captured, images, loader, model, network, same_state  # noqa: E402
 from uqfc.errors import UqfcError  # noqa: E402
 from uqfc.qat import QatModel  # noqa: E402
 from uqfc.qat.bit_widths import BitWidthSearch  # noqa: E402
@@ -69,7 +69,7 @@ def test_precision_goes_where_it_is_needed() -> None:
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.95, 1.0])
 def test_the_budget_is_kept(share: float) -> None:
     budget = share * sum(SIZES.values())
-    qat_model = model(example_inputs=images()[0])
+    qat_model = captured()
     result = uqfc.finetune(qat_model, loader(), bit_widths={"budget_bytes": budget}, **QUICK)
     choice = dict(result.bit_widths)
     assert choice.keys() == SIZES.keys()
@@ -95,12 +95,12 @@ def test_what_is_found_is_what_prepare_qat_takes() -> None:
         assert other.decisions == qat_model.decisions
 
 
-@pytest.mark.parametrize("captured", [False, True])
-def test_resume(captured: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ready", [False, True])
+def test_resume(ready: bool, tmp_path: Path) -> None:
     """The search is not made again."""
 
     def start() -> QatModel:
-        return model(example_inputs=images()[0]) if captured else model()
+        return captured() if ready else model()
 
     given: dict[str, Any] = {"checkpoint": tmp_path / "t.pt", **QUICK}
     given["bit_widths"] = {"budget_bytes": 200}
@@ -138,7 +138,7 @@ def test_the_cheapest_loss_of_probability_pays_for_the_budget() -> None:
     ],
 )
 def test_mistakes(given: Any, message: str) -> None:
-    qat_model = model(example_inputs=images()[0])
+    qat_model = captured()
     with pytest.raises(UqfcError, match=message):
         uqfc.finetune(qat_model, loader(), bit_widths=given, **QUICK)
 

@@ -9,7 +9,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import uqfc  # noqa: E402 # after the skip
-from tests.qat.tiny import Interrupted, Interrupting, images, loader, model, same_state  # noqa: E402
+from tests.qat.tiny import (  # noqa: E402
+    Interrupted,
+    Interrupting,
+    captured,
+    images,
+    loader,
+    model,
+    same_state,
+)
 from uqfc.errors import UqfcError  # noqa: E402
 from uqfc.qat.stability import Oscillations  # noqa: E402
 
@@ -47,7 +55,7 @@ def test_frozen_weights_keep_their_integers(dtype: str) -> None:
 
 def test_weights_that_turn_back_are_found_and_frozen() -> None:
     """The first weight of a layer jumps by a level at every step."""
-    qat_model = model(calibration_data=[images()[0]])
+    qat_model = captured()
     tracked = Oscillations(qat_model, "freeze", 1000)
     weight = qat_model.get_parameter("model.8.weight")
     scale = float(qat_model.quantization.scales().weights[-3].detach())
@@ -66,7 +74,7 @@ def test_weights_that_turn_back_are_found_and_frozen() -> None:
 
 def test_dampening_pulls_weights_to_the_middle_of_their_bins() -> None:
     def distance(strength: float) -> float:
-        qat_model = model(calibration_data=[images()[0]])
+        qat_model = captured()
         tracked = Oscillations(qat_model, "dampen", 1)
         weights = [qat_model.get_parameter(f"model.{n}.weight") for n in (0, 3, 8)]
         optimizer = torch.optim.SGD(weights, lr=strength)
@@ -79,7 +87,7 @@ def test_dampening_pulls_weights_to_the_middle_of_their_bins() -> None:
             return float(tracked.penalty(1))
 
     assert distance(10.0) < 0.9 * distance(0.0)
-    tracked = Oscillations(model(calibration_data=[images()[0]]), "dampen", 8)
+    tracked = Oscillations(captured(), "dampen", 8)
     with torch.no_grad():
         assert float(tracked.penalty(0)) == 0.0
         assert float(tracked.penalty(4)) < float(tracked.penalty(8))
@@ -88,7 +96,7 @@ def test_dampening_pulls_weights_to_the_middle_of_their_bins() -> None:
 @pytest.mark.parametrize("kind", ["track", "dampen", "freeze"])
 def test_finetune_and_resume(kind: str, tmp_path: Any) -> None:
     def trained(batches: Any, checkpoint: Any = None, oscillation: Any = kind) -> Any:
-        qat_model = model()
+        qat_model = captured()
         given: dict[str, Any] = {"oscillation": oscillation, "checkpoint": checkpoint, **QUICK}
         return qat_model, uqfc.finetune(qat_model, batches, **given)
 
@@ -100,8 +108,8 @@ def test_finetune_and_resume(kind: str, tmp_path: Any) -> None:
     assert without.history[-1].oscillating is None
     if kind != "freeze":  # few weights turn back in six steps
         assert same_state(plain, unbroken) == (kind == "track")
-    with pytest.raises(Interrupted):  # calibration takes 3 batches, the first epoch 3 + 2
-        trained(Interrupting(loader(), 9), tmp_path / "training.pt")
+    with pytest.raises(Interrupted):  # the first epoch takes 3 + 2 batches
+        trained(Interrupting(loader(), 6), tmp_path / "training.pt")
     resumed, again = trained(loader(), tmp_path / "training.pt")
     assert again == result
     assert same_state(resumed, unbroken)

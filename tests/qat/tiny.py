@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from typing import Any
 
 import torch
@@ -47,6 +49,17 @@ def model(seed: int = 0, **arguments: Any) -> QatModel:
     """Without compiled kernels unless asked for: the bits are the same, and are there sooner."""
     given: dict[str, Any] = {"kernels": False, **arguments}
     return prepare_qat(network(seed), **given)
+
+
+@cache
+def template() -> QatModel:
+    """Captured once, which takes most of the time that a small network takes."""
+    return model(calibration_data=[images()[0]])
+
+
+def captured() -> QatModel:
+    """A model of its own that was captured and calibrated."""
+    return copy.deepcopy(template())
 
 
 def same_state(a: nn.Module, b: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from uqfc.qat.checkpoints import read_checkpoint, write_checkpoint
 from uqfc.qat.loading import Batch, Loader, seed_all
 from uqfc.qat.mixed import BitWidths, Search
 from uqfc.qat.model import QatModel
-from uqfc.qat.objective import Metric, Objective, Outputs, cross_entropy, top1
+from uqfc.qat.objective import Metric, Objective, Outputs, are_classes, cross_entropy, top1
 from uqfc.qat.reporting import Epoch, FinetuneResult, Reporter, reporter
 from uqfc.qat.schedule import MakeOptimizer, Schedule, make_optimizer, parameter_groups
 from uqfc.qat.stability import Oscillations
@@ -73,8 +73,7 @@ class Finetuning:
         self.model = model
         self.train, self.validation = train, validation
         self.objective, self.settings = objective, settings
-        usual = objective.loss is cross_entropy
-        self.metric = metric or (top1 if usual else self.negated_loss)
+        self.metric = metric or self.usual_metric
         self.oscillations: Oscillations | None = None
         self.bit_widths: dict[str, str] = {}
         self.arguments = self.asked()
@@ -197,7 +196,10 @@ class Finetuning:
                 mean.add(float(self.metric(outputs, batch.targets)), batch.images)
         return mean.value
 
-    def negated_loss(self, outputs: Any, targets: Any) -> Tensor:
+    def usual_metric(self, outputs: Any, targets: Any) -> Tensor:
+        """The share of right classes, where there are classes; else the loss, negated."""
+        if self.objective.loss is cross_entropy or are_classes(outputs, targets):
+            return top1(outputs, targets)
         return -self.objective.loss(outputs, targets)
 
     # --- what is kept --------------------------------------------------------------------------

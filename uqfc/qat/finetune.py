@@ -53,8 +53,8 @@ def finetune(
     and calibrated before is, with the first 512 images.
 
     ``loss(outputs, targets)``: a scalar, by default cross-entropy. ``metric(outputs, targets)``:
-    the mean over a batch, higher is better; by default the share of right classes (with a loss of
-    one's own: none but the loss, negated). After each epoch the deployed network is measured on the
+    the mean over a batch, higher is better; by default the share of right classes, or, where
+    targets are no classes, the loss, negated. After each epoch the deployed network is measured on the
     validation data; at the end the model has the parameters of the best epoch, of equal ones the
     last. Without validation data that is the last epoch.
 

@@ -24,19 +24,16 @@ Metric = Callable[[Any, Any], Tensor | float]
 def cross_entropy(outputs: Outputs, targets: Any) -> Tensor:
     """Of logits [N, C, …] and classes [N, …], or probabilities like the logits."""
     logits = single(outputs, "loss")
-    usual = isinstance(targets, Tensor) and (
-        targets.is_floating_point()
-        if targets.shape == logits.shape
-        else targets.shape == (len(logits), *logits.shape[2:]) and not targets.is_floating_point()
-    )
-    if not usual or logits.ndim < 2:
+    if are_classes(logits, targets):
+        return functional.cross_entropy(logits, targets.long())
+    soft = isinstance(targets, Tensor) and targets.is_floating_point()
+    if not soft or targets.shape != logits.shape or logits.ndim < 2:
         shape = tuple(targets.shape) if isinstance(targets, Tensor) else type(targets).__name__
         raise UqfcError(
             f"loss: cross-entropy takes classes for logits of shape {tuple(logits.shape)}, got "
             f"targets {shape}; give finetune another loss"
         )
-    wanted = targets if targets.is_floating_point() else targets.long()
-    return functional.cross_entropy(logits, wanted)
+    return functional.cross_entropy(logits, targets)
 
 
 def top1(outputs: Outputs, targets: Any) -> Tensor:
@@ -44,6 +41,17 @@ def top1(outputs: Outputs, targets: Any) -> Tensor:
     logits = single(outputs, "metric")
     classes = targets.argmax(1) if targets.is_floating_point() else targets
     return (logits.argmax(1) == classes).float().mean()
+
+
+def are_classes(outputs: Outputs, targets: Any) -> bool:
+    """Whether targets are whole numbers [N, …], for logits [N, C, …]."""
+    return (
+        isinstance(outputs, Tensor)
+        and isinstance(targets, Tensor)
+        and outputs.ndim > 1
+        and targets.shape == (len(outputs), *outputs.shape[2:])
+        and not targets.is_floating_point()
+    )
 
 
 def single(outputs: Outputs, what: str) -> Tensor:
