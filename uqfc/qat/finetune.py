@@ -54,9 +54,9 @@ def finetune(
 
     ``loss(outputs, targets)``: a scalar, by default cross-entropy. ``metric(outputs, targets)``:
     the mean over a batch, higher is better; by default the share of right classes, or, where
-    targets are no classes, the loss, negated. After each epoch the deployed network is measured on the
-    validation data; at the end the model has the parameters of the best epoch, of equal ones the
-    last. Without validation data that is the last epoch.
+    targets are no classes, the loss, negated. After each epoch the deployed network is measured on
+    the validation data; at the end the model has the parameters of the best epoch, of equal ones
+    the last. Without validation data that is the last epoch.
 
     ``optimizer``: by default AdamW, with ``weight_decay`` for weights, none for biases, norms and
     scales; or an optimizer with rates of its own, or a function of groups of parameters. Learning
