@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from uqfc.errors import CalibrationError, UqfcError
 from uqfc.frontend.torch import import_torch
 from uqfc.passes.quantize_weights import usable_scales
 from uqfc.qat.estimators import Estimator
+from uqfc.qat.inputs import check_inputs, check_parameters
 from uqfc.qat.layers import LayerModules
 from uqfc.qat.options import Options
 from uqfc.qat.plan import Plan, PlannedLayer, make_plan
@@ -30,33 +32,60 @@ are added in another order, each rounded by 2**-24, through some ten layers."""
 def capture(model: nn.Module, inputs: Sequence[Tensor], options: Options, target: Target) -> Plan:
     """The plan of a module, captured by ``torch.export`` for one image of the inputs.
 
-    UnsupportedError lists what cannot be imported; UqfcError if the plan computes something else.
+    UnsupportedError lists what cannot be imported; UqfcError if the module cannot be captured or
+    the plan computes something else.
     """
+    check_inputs(inputs)
+    check_parameters(model)
     was_training = model.training
     model.eval()
     try:
-        images = tuple(tensor[:1].detach().contiguous() for tensor in inputs)
-        program = torch.export.export(model, images)
-        network = import_torch(program, type(model).__name__)
-        plan = make_plan(network, options, target)
+        program = exported(model, tuple(tensor[:1].detach().contiguous() for tensor in inputs))
+        plan = make_plan(import_torch(program, type(model).__name__), options, target)
         check_same(model, plan, [tensor[:2].detach() for tensor in inputs])
     finally:
         model.train(was_training)
     return plan
 
 
+def exported(model: nn.Module, images: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """The program. UqfcError if torch cannot capture it, whatever it raises."""
+    try:
+        return torch.export.export(model, images)
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        shapes = ", ".join(str(list(image.shape)) for image in images)
+        raise UqfcError(
+            f"{type(model).__name__}: torch.export cannot capture what it computes on {shapes}: "
+            f"{reason}; accepted: modules that compute on tensors, without Python branches that "
+            "depend on their values"
+        ) from error
+
+
 def check_same(model: nn.Module, plan: Plan, inputs: Sequence[Tensor]) -> None:
-    """UqfcError unless the plan gives what the module gives, for more than one image."""
+    """UqfcError unless the plan gives for each image what the module gives for all of them."""
+    name = type(model).__name__
     with torch.no_grad():
-        expected = model(*inputs)
-        found = evaluate_float(model, plan, inputs)
-    wanted = expected if isinstance(expected, tuple | list) else [expected]
-    for index, (a, b) in enumerate(zip(wanted, found, strict=True)):
-        largest = float(a.abs().max())
-        if a.shape != b.shape or float((a - b).abs().max()) > SAME * max(largest, 1e-6):
+        expected: Any = model(*inputs)
+        each = [
+            evaluate_float(model, plan, [x[index : index + 1] for x in inputs])
+            for index in range(len(inputs[0]))
+        ]
+    wanted: list[Any] = list(expected) if isinstance(expected, tuple | list) else [expected]
+    if not all(isinstance(tensor, Tensor) for tensor in wanted):
+        raise UqfcError(
+            f"{name}: returns {type(expected).__name__}; accepted: a tensor, or several"
+        )
+    for index, (a, *parts) in enumerate(zip(wanted, *each, strict=True)):
+        b = torch.cat(parts)
+        same = a.shape == b.shape
+        if same and a.numel() and bool(a.isfinite().all()):  # else calibration will say so
+            largest = float(a.abs().max())
+            same = float((a - b).abs().max()) <= SAME * max(largest, 1e-6)
+        if not same:
             raise UqfcError(
-                f"{type(model).__name__}: output {index} of the captured network differs from the "
-                "module's: what it computes must not depend on the batch or on Python state"
+                f"{name}: output {index} of the captured network differs from the module's: what "
+                "it computes for an image must not depend on the batch or on Python state"
             )
 
 
@@ -90,12 +119,27 @@ def calibrate(
         )
         for point in plan.points.values()
     }
+    check_finite(model, plan)
     with torch.no_grad():
         for inputs in batches:
+            check_inputs(inputs, plan)
             evaluate_float(model, plan, inputs, observers)
     state.set_points(plan, observers)
     for layer in plan.layers.values():
         start_weights(model, plan, state, layer)
+
+
+def check_finite(model: nn.Module, plan: Plan) -> None:
+    """CalibrationError for a layer whose weight or bias, batch norm folded, is not finite."""
+    for layer, origin in plan.origins.items():
+        with torch.no_grad():
+            folded = LayerModules(model, origin).folded(learned=False)
+        for what, tensor in (("weight", folded.weight), ("bias", folded.bias)):
+            if tensor is not None and not bool(tensor.isfinite().all()):
+                raise CalibrationError(
+                    f"layer '{layer}': {what} '{getattr(origin, what) or origin.batch_norm}', with "
+                    "its batch norm folded, is not finite everywhere"
+                )
 
 
 def start_weights(model: nn.Module, plan: Plan, state: Quantization, layer: PlannedLayer) -> None:
@@ -103,8 +147,6 @@ def start_weights(model: nn.Module, plan: Plan, state: Quantization, layer: Plan
     with torch.no_grad():
         folded = LayerModules(model, layer.origin).folded(learned=False)
         weight = folded.weight.cpu().numpy()
-        if not np.isfinite(weight).all():
-            raise CalibrationError(f"layer '{layer.name}': weights are not all finite")
         axis = 0 if layer.options.per_channel else None
         found = initial_parameters(weight, layer.decision.chosen, layer.kind, axis)
         point = plan.point_of(layer)

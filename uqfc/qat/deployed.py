@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from xdsl.dialects.builtin import ModuleOp
 
 from uqfc.cache import Cache
@@ -36,6 +37,40 @@ def has_kernels() -> bool:
     except TargetError:
         return False
     return True
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def copies(model: nn.Module) -> list[Tensor]:
+    """The present values of all parameters and buffers."""
+    return [tensor.detach().clone() for tensor in tensors_of(model)]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A deployed network, and what it was made from.
+
+    Values are compared, as no count tells that ``parameter.data`` was written to (averaging of
+    weights does).
+    """
+
+    network: Network
+    uses_kernels: bool
+    tensors: list[Tensor]
+
+    def is_of(self, model: nn.Module, uses_kernels: bool) -> bool:
+        """Whether the model is still what it was."""
+        present = tensors_of(model)
+        return (
+            uses_kernels == self.uses_kernels
+            and len(present) == len(self.tensors)
+            and all(
+                a.device == b.device and torch.equal(a, b)
+                for a, b in zip(present, self.tensors, strict=True)
+            )
+        )
 
 
 class FloatNetwork:

@@ -88,8 +88,15 @@ def activated(x: Tensor, function: FnAttr | None) -> Tensor:
 def batched(shape: Shape, batch: int, what: str) -> list[int]:
     """The shape for a batch, where it is that for one image."""
     if not shape or shape[0] != 1:
-        raise UqfcError(f"layer '{what}': it moves the batch away from the first dimension")
+        raise across_images(what)
     return [batch, *shape[1:]]
+
+
+def across_images(layer: str) -> UqfcError:
+    return UqfcError(
+        f"layer '{layer}': it mixes or moves the first dimension; accepted: what computes each "
+        "image of a batch on its own"
+    )
 
 
 @float_op(nn.UnaryOp)
@@ -148,6 +155,8 @@ def matmul(op: nn.MatmulOp, operands: Sequence[Tensor]) -> Tensor:
 @float_op(nn.ReduceOp)
 def reduce(op: nn.ReduceOp, operands: Sequence[Tensor]) -> Tensor:
     x, axes = operands[0], list(int_tuple(op.axes))
+    if 0 in axes:
+        raise across_images(op.layer)
     match op.kind.data:
         case "mean":
             return x.mean(axes, keepdim=True)
@@ -213,7 +222,7 @@ def broadcast(op: nn.BroadcastOp, operands: Sequence[Tensor]) -> Tensor:
 def transpose(op: nn.TransposeOp, operands: Sequence[Tensor]) -> Tensor:
     permutation = int_tuple(op.permutation)
     if permutation[:1] != (0,):
-        batched((), 0, op.layer)
+        raise across_images(op.layer)
     return operands[0].permute(permutation)
 
 
@@ -221,7 +230,7 @@ def transpose(op: nn.TransposeOp, operands: Sequence[Tensor]) -> Tensor:
 def concat(op: nn.ConcatOp, operands: Sequence[Tensor]) -> Tensor:
     axis, batch = op.axis.value.data, max(map(len, operands))
     if axis == 0:
-        batched((), 0, op.layer)
+        raise across_images(op.layer)
     return torch.cat([x.expand(batch, *x.shape[1:]) for x in operands], axis)  # of constants, too
 
 
@@ -248,6 +257,8 @@ def pad(op: nn.PadOp, operands: Sequence[Tensor]) -> Tensor:
 
 @float_op(nn.SoftmaxOp)
 def softmax(op: nn.SoftmaxOp, operands: Sequence[Tensor]) -> Tensor:
+    if not op.axis.value.data:
+        raise across_images(op.layer)
     return torch.softmax(operands[0], op.axis.value.data)
 
 

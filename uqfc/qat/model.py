@@ -15,7 +15,16 @@ from uqfc.frontend.uqr import write_uqr
 from uqfc.qat.capture import calibrate, capture, start_weights
 from uqfc.qat.comparison import Comparison, compare, interpreted
 from uqfc.qat.deploy import quantized_module
-from uqfc.qat.deployed import KERNELS, DeployedNetwork, FloatNetwork, Network, has_kernels
+from uqfc.qat.deployed import (
+    KERNELS,
+    DeployedNetwork,
+    FloatNetwork,
+    Made,
+    Network,
+    copies,
+    has_kernels,
+)
+from uqfc.qat.inputs import check_inputs
 from uqfc.qat.options import Options
 from uqfc.qat.plan import Plan, restored_plan, retyped
 from uqfc.qat.state import Quantization
@@ -52,7 +61,7 @@ class QatModel(nn.Module):
         self.frozen_statistics = False
         self.calibrated = False
         self._plan: Plan | None = None
-        self._deployed: tuple[tuple[int, ...], Network] | None = None
+        self._deployed: Made | None = None
 
     @property
     def plan(self) -> Plan:
@@ -110,6 +119,7 @@ class QatModel(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         self.capture(*inputs)
+        check_inputs(inputs, self._plan)
         if not self.calibrated:
             self.calibrate([inputs])
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
@@ -146,13 +156,13 @@ class QatModel(nn.Module):
 
     def deployed(self) -> Network:
         """The deployed network of the present parameters, made anew when they have changed."""
-        tensors = [*self.parameters(), *self.buffers()]
-        version = (self.uses_kernels, *(n for t in tensors for n in (id(t), t._version)))
-        if self._deployed is None or self._deployed[0] != version:
+        made = self._deployed
+        if made is None or not made.is_of(self, self.uses_kernels):
             kind = DeployedNetwork if self.uses_kernels else FloatNetwork
             device = self.quantization.weight_change.device
-            self._deployed = version, kind(self.quantized_module(), device)
-        return self._deployed[1]
+            network = kind(self.quantized_module(), device)
+            made = self._deployed = Made(network, self.uses_kernels, copies(self))
+        return made.network
 
     def compare(self, *inputs: Tensor) -> Comparison:
         """The deployed pass of training beside the definition of the deployed network.

@@ -67,6 +67,8 @@ def parse_options(
     layer names, as of a shell, changes to ``weight_dtype``, ``activation_dtype``, ``symmetric`` and
     ``granularity``.
     """
+    if config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] # users err
+        raise UqfcError(f"config: {config!r}; accepted: a mapping")
     document = dict(config or {})
     weights = section(document, "weight_quant", ("symmetric", "granularity"))
     activations = section(document, "activation_quant", ("symmetric", "granularity"))
@@ -75,7 +77,7 @@ def parse_options(
         accepted = "weight_quant, activation_quant, layers"
         raise UqfcError(f"config: unknown {', '.join(map(str, document))}; accepted: {accepted}")
     granularity = activations.get("granularity", "tensor")
-    if GRANULARITIES.get(granularity, True):
+    if not isinstance(granularity, str) or GRANULARITIES.get(granularity, True):
         raise UqfcError(f"config: activation_quant: granularity: '{granularity}'; accepted: tensor")
     first = LayerOptions(
         one_of(weight_dtype, WEIGHT_DTYPES, "weight_dtype"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from uqfc.errors import UqfcError
+from uqfc.errors import InputError, UqfcError
 from uqfc.qat.estimators import Estimator
 from uqfc.qat.model import QatModel
 from uqfc.qat.options import parse_options
@@ -66,7 +66,7 @@ def prepare_qat(
     if example_inputs is not None:
         qat_model.capture(*as_inputs(example_inputs))
     if calibration_data is not None:
-        batches = [as_inputs(batch) for batch in calibration_data]
+        batches = [as_inputs(batch) for batch in as_batches(calibration_data)]
         if not batches:
             raise UqfcError("calibration_data: no batches")
         qat_model.capture(*batches[0])
@@ -76,6 +76,19 @@ def prepare_qat(
     return qat_model
 
 
-def as_inputs(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """A batch's inputs as a tuple."""
-    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+def as_inputs(batch: Any) -> tuple[Tensor, ...]:
+    """A batch's inputs as a tuple. InputError for anything else."""
+    if isinstance(batch, Tensor):
+        return (batch,)
+    if not isinstance(batch, Sequence):
+        kind = type(batch).__name__
+        raise InputError(f"a batch is {kind}; accepted: a torch.Tensor, or a sequence of them")
+    return tuple(batch)
+
+
+def as_batches(data: Any) -> Batches:
+    """Itself. InputError for what is not several batches."""
+    if isinstance(data, Tensor) or not isinstance(data, Iterable):
+        kind = type(data).__name__
+        raise InputError(f"calibration_data: {kind}; accepted: an iterable of batches")
+    return cast(Batches, data)
