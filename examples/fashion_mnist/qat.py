@@ -1,10 +1,12 @@
 """Quantization-aware training of the Fashion-MNIST network, by recipe and seed.
 
     python qat.py int4 --seed 1          # one run; adds its figures to qat_results.json
+    python qat.py naive                  # for comparison: min-max ranges, nothing else
     python qat.py --table                # the table of all figures
 
-Starts from the float network of `mobilenet_v3_small.onnx`. Nothing is chosen by the test images:
-each run reports the state at the end of its epochs.
+Starts from the float network of `mobilenet_v3_small.onnx`. A run trains, exports a UQR file,
+compiles it to a shared object, and checks that the device's bits are those of training. Nothing is
+chosen by the test images: it reports the state at the end of its epochs.
 """
 
 from __future__ import annotations
@@ -28,16 +30,29 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import uqfc
-from data import add_data_argument, load_split
+import uqfc_runtime
+from data import IMAGE_SIZE, add_data_argument, load_split, preprocess
 from model import MobileNetV3Small
 from train import accuracy, augment, to_tensor
+from uqfc.calibrate import calibrate, name_layers
+from uqfc.frontend import read_onnx
+from uqfc.model import build
+from uqfc.passes.fold_calibration import FoldCalibrationPass
+from uqfc.passes.insert_observers import InsertObserversPass
+from uqfc.passes.quantize_weights import QuantizeWeightsPass
+from uqfc.passes.select_bit_width import SelectBitWidthPass
+from uqfc.pipeline import graph_passes, integer_passes, run_passes
 from uqfc.qat import QatModel
+from uqfc.targets import load_target
 
 HERE = Path(__file__).resolve().parent
 FLOAT_MODEL = HERE / "mobilenet_v3_small.onnx"
 RESULTS = HERE / "qat_results.json"
 BATCH = 128
 CALIBRATION_IMAGES = 512
+CHECKED = 1000
+"""Test images whose bits are compared."""
+SHAPE = (1, 3, IMAGE_SIZE, IMAGE_SIZE)
 SHIFT = 2
 """Pixels by which training images are moved, as when the float network was trained."""
 SMOOTHING = 0.1
@@ -114,8 +129,44 @@ def prepared(recipe: Recipe, images: NDArray[np.uint8]) -> QatModel:
     )
 
 
+def deliver(model: QatModel, images: NDArray[np.uint8], path: Path) -> dict[str, int]:
+    """Write `path`.cann and `path`.so; sizes, and how many images' bits differ: none."""
+    file, binary = path.with_suffix(".cann"), path.with_suffix(".so")
+    uqfc.export(model, file)
+    uqfc.compile(file).save(binary)
+    device = uqfc_runtime.load(binary)
+    with torch.inference_mode():
+        wanted = model.eval()(to_tensor(images)).numpy()
+    inputs = preprocess(images)[:, None]
+    found = np.concatenate([np.asarray(device(image)) for image in inputs])
+    different = int((found != wanted).any(axis=1).sum())
+    sizes = {"uqr_bytes": file.stat().st_size, "binary_bytes": binary.stat().st_size}
+    return {**sizes, "checked": len(images), "different": different}
+
+
+def naive(data: Path, granularity: str) -> float:
+    """Top-1 of INT4 without help: min-max ranges, rounding to nearest, no training."""
+    images, _ = load_split(data, "train")
+    test_images, test_labels = load_split(data, "test")
+    samples = [{"image": x[None]} for x in preprocess(images[:CALIBRATION_IMAGES])]
+    network = read_onnx(FLOAT_MODEL, {"image": SHAPE}).convert()
+    run_passes(network, graph_passes())
+    name_layers(network)
+    run_passes(network, [InsertObserversPass()])
+    calibrate(network, samples, "minmax", with_statistics=False)
+    weights = QuantizeWeightsPass(granularity, ranges="minmax")
+    run_passes(network, [SelectBitWidthPass("int4"), FoldCalibrationPass(), weights])
+    run_passes(network, integer_passes())
+    compiled = build(network, load_target("host"), "host", "naive", "int4")
+    right = 0
+    for image, label in zip(test_images, test_labels, strict=True):
+        logits = compiled.run({"image": preprocess(image[None])})["logits"]
+        right += int(logits.argmax() == label)
+    return right / len(test_images)
+
+
 def run(name: str, seed: int, data: Path, out: Path, checkpoint: Path | None) -> dict[str, Any]:
-    """Train by a recipe; returns the figures and writes them, and the trained state."""
+    """Train by a recipe; returns the figures and writes them, the file and the binary."""
     recipe = RECIPES[name]
     images, labels = load_split(data, "train")
     test_images, test_labels = load_split(data, "test")
@@ -139,12 +190,17 @@ def run(name: str, seed: int, data: Path, out: Path, checkpoint: Path | None) ->
         "epochs": recipe.epochs,
         "learning_rate": recipe.learning_rate,
         "seconds": round(time.monotonic() - start),
+        **deliver(model, test_images[:CHECKED], out.with_name(f"qat_{name}_{seed}")),
     }
-    torch.save(model.state_dict(), out.with_name(f"qat_{name}_{seed}.pt"))
-    everything = json.loads(out.read_text()) if out.exists() else {}
-    everything.setdefault(name, {})[str(seed)] = figures
-    out.write_text(json.dumps(everything, indent=2, sort_keys=True) + "\n")
+    record(out, name, str(seed), figures)
     return figures
+
+
+def record(out: Path, name: str, seed: str, figures: dict[str, Any]) -> None:
+    """Add figures to the file of all."""
+    everything = json.loads(out.read_text()) if out.exists() else {}
+    everything.setdefault(name, {})[seed] = figures
+    out.write_text(json.dumps(everything, indent=2, sort_keys=True) + "\n")
 
 
 def print_table(out: Path, baseline: float) -> None:
@@ -154,6 +210,10 @@ def print_table(out: Path, baseline: float) -> None:
     for title in ("", "before training", "after", "each seed", "loss, points"):
         table.add_column(title, justify="left" if not title else "right")
     table.add_row("float32", "", f"{baseline:.2%}", "", "0.00")
+    for granularity, figures in everything.get("naive", {}).items():
+        loss = f"{100 * (baseline - figures['after']):.2f}"
+        title = f"INT4 weights, min-max {granularity.replace('_', ' ')}, no training"
+        table.add_row(title, f"{figures['after']:.2%}", "", "", loss)
     for name, recipe in RECIPES.items():
         seeds = everything.get(name, {})
         if not seeds:
@@ -172,7 +232,7 @@ def main() -> None:
     """Run a recipe, or print the table."""
     parser = argparse.ArgumentParser(description="QAT of MobileNetV3-Small on Fashion-MNIST.")
     add_data_argument(parser)
-    parser.add_argument("recipe", nargs="?", choices=list(RECIPES))
+    parser.add_argument("recipe", nargs="?", choices=[*RECIPES, "naive"])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--checkpoint", type=Path, help="written every epoch; resumes from it")
@@ -183,6 +243,12 @@ def main() -> None:
     if arguments.table or arguments.recipe is None:
         figures = json.loads((HERE / "figures.json").read_text())
         print_table(arguments.results, figures["test_accuracy"])
+        return
+    if arguments.recipe == "naive":
+        for granularity in ("per_channel", "per_tensor"):
+            after = naive(arguments.data, granularity)
+            record(arguments.results, "naive", granularity, {"after": after})
+            print(f"naive {granularity}: {after:.2%}")
         return
     found = run(
         arguments.recipe, arguments.seed, arguments.data, arguments.results, arguments.checkpoint
