@@ -58,8 +58,8 @@ def test_forward_has_the_bits_of_numerics(
     zeros = st.lists(st.integers(qmin, qmax), min_size=count, max_size=count)
     zero = np.asarray(data.draw(zeros), np.int32)
     how = Levels(qmin, qmax, Estimator.LSQ, 1.0, function)
-    tensors = (torch.from_numpy(a.copy()) for a in (x, scale, zero))
-    real, q = fused_quantize(*tensors, how)
+    inputs, scales, zeros_ = (torch.from_numpy(a.copy()) for a in (x, scale, zero))
+    real, q = fused_quantize(inputs, scales, zeros_, how)
     h = np.asarray(activated(function, x), np.float32)
     wanted = numerics.quantize(h, scale[:, None], zero[:, None], qmin, qmax)
     assert np.array_equal(q.numpy().astype(np.int32), wanted)
@@ -81,11 +81,12 @@ def test_gradients_are_those_of_the_estimators(
     g = torch.randn(2, columns, generator=generator)
     scale, zero = torch.tensor([0.037, 0.21]), torch.tensor([100, 3], dtype=torch.int32)
     leaves = [[t.clone().requires_grad_() for t in (x, scale)] for _ in range(2)]
-    real, _ = fused_quantize(*leaves[0], zero, Levels(0, 255, estimator, 0.5, function))
+    own, scales = leaves[0]
+    real, _ = fused_quantize(own, scales, zero, Levels(0, 255, estimator, 0.5, function))
     h = leaves[1][0] if function is None else UNARY[function.name](leaves[1][0], *function.params)
     same, _ = quantize(h, leaves[1][1], zero, 0, 255, estimator, axis=0, gradient_scale=0.5)
     found, wanted = (
-        torch.autograd.grad(y, own, g) for y, own in zip((real, same), leaves, strict=True)
+        torch.autograd.grad(y, those, g) for y, those in zip((real, same), leaves, strict=True)
     )
     assert torch.allclose(found[0], wanted[0], rtol=0, atol=2.0**-22 * float(g.abs().max()))
     magnitude = (g.abs() * 128).sum(1)
@@ -101,7 +102,8 @@ def test_threads_change_nothing() -> None:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             leaves = [t.clone().requires_grad_() for t in (x, scale)]
-            real, q = fused_quantize(*leaves, zero, Levels(0, 255, Estimator.LSQ, 1.0))
+            own, scales = leaves
+            real, q = fused_quantize(own, scales, zero, Levels(0, 255, Estimator.LSQ, 1.0))
             results.append([real, q, *torch.autograd.grad(real, leaves, x)])
     finally:
         torch.set_num_threads(before)

@@ -51,7 +51,7 @@ def test_gradients_are_those_of_the_float_layer(g: Geometry, seed: int, units: s
     leaves = [t for t in (x, weight, bias) if t is not None]
     found = torch.autograd.grad(y, leaves, gradient)
     doubles = [t.detach().double().requires_grad_() for t in leaves]
-    wanted = float_layer(*doubles[:2], doubles[2] if len(doubles) > 2 else None, g)
+    wanted = float_layer(doubles[0], doubles[1], doubles[2] if len(doubles) > 2 else None, g)
     divided = wanted if unit is None else wanted / unit.double()
     exact = torch.autograd.grad(divided, doubles, gradient.double())
     for ours, theirs in zip(found, exact, strict=True):
