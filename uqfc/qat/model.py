@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,6 +88,18 @@ class QatModel(nn.Module):
         """Of the layers that do not have the weight type that was asked for."""
         return {name: each for name, each in self.decisions.items() if each.is_fallback}
 
+    @property
+    def constants(self) -> dict[str, str]:
+        """Parameters that neither a layer nor its batch norm uses, with the calls that do.
+
+        Training leaves them as they were when the model was captured.
+        """
+        return dict(self.plan.constants)
+
+    def _hold_constants(self) -> None:
+        for name in self.plan.constants:
+            self.model.get_parameter(name).requires_grad_(False)
+
     def capture(self, *inputs: Tensor) -> None:
         """Capture the module as it computes on these inputs, of any batch size, once.
 
@@ -95,10 +108,12 @@ class QatModel(nn.Module):
         if self._plan is not None:
             return
         plan = capture(self.model, inputs, self.options, load_target(self.target))
+        plan = replace(plan, target=self.target)
         if self.strict:
             check_no_fallback(plan)
         self._plan = plan
         self.quantization.materialize(plan)
+        self._hold_constants()
 
     def calibrate(self, batches: Iterable[Sequence[Tensor]]) -> None:
         """Set all scales from data: a few batches, each a tuple of the network's inputs."""
@@ -188,6 +203,7 @@ class QatModel(nn.Module):
             self._plan = restored_plan(state["plan"])
             self.options = self._plan.options
             self.quantization.materialize(self._plan)
+            self._hold_constants()
         self.frozen_statistics = bool(state["frozen_statistics"])
         self.calibrated = bool(state["calibrated"])
 

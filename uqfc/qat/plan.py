@@ -8,7 +8,7 @@ and exporting replaces its constants and its points by what was learned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import escape
 from typing import Any, cast
@@ -71,7 +71,9 @@ class PlannedLayer:
 class Plan:
     """The network, its points by name, its layers by name, and what stays float32 and why.
 
-    ``origins``: the parameters of all layers, quantized or not.
+    ``origins``: the parameters of all layers, quantized or not. ``constants``: parameters that are
+    used in another way, which training does not change, with the calls that use them. ``target``:
+    the name or path of the backend's table.
     """
 
     module: ModuleOp
@@ -81,6 +83,7 @@ class Plan:
     floats: Mapping[str, str]
     options: Options
     target: str
+    constants: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __deepcopy__(self, memo: object) -> Plan:
         """Nothing in it changes."""
@@ -96,6 +99,7 @@ class Plan:
             "layers": {name: asdict(origin) for name, origin in self.origins.items()},
             "options": self.options.document(),
             "target": self.target,
+            "constants": dict(self.constants),
         }
 
     @property
@@ -133,7 +137,8 @@ def make_plan(network: TorchNetwork, options: Options, target: Target) -> Plan:
     for op in module.walk():
         if isinstance(op, LAYERS) and op.layer in network.layers:
             clear(op)
-    return planned(module, network.layers, options, target)
+    plan = planned(module, network.layers, options, target)
+    return replace(plan, constants=network.parameters)
 
 
 def clear(op: Layer) -> None:
@@ -155,10 +160,12 @@ def restored_plan(document: Mapping[str, Any]) -> Plan:
         module = Parser(context, document["network"]).parse_module()
         module.verify()
         origins = {name: LayerOrigin(**origin) for name, origin in document["layers"].items()}
-        options, target = Options.restored(document["options"]), document["target"]
-    except (KeyError, TypeError, ValueError, ParseError, VerifyException) as error:
+        options, target = Options.restored(document["options"]), str(document["target"])
+        constants = {str(name): str(use) for name, use in document["constants"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError, ParseError, VerifyException) as error:
         raise UqfcError(f"state of a QatModel: not what uqfc saves: {error!r}") from None
-    return planned(module, origins, options, load_target(target))
+    plan = planned(module, origins, options, load_target(target))
+    return replace(plan, target=target, constants=constants)
 
 
 def retyped(plan: Plan, dtypes: Mapping[str, str], target: Target) -> Plan:
@@ -176,7 +183,8 @@ def retyped(plan: Plan, dtypes: Mapping[str, str], target: Target) -> Plan:
         literal = escape(name)
         layers[literal] = {**layers.pop(literal, {}), "weight_dtype": dtype}
     options = replace(plan.options, layers=layers)
-    return planned(plan.module.clone(), plan.origins, options, target)
+    found = planned(plan.module.clone(), plan.origins, options, target)
+    return replace(found, target=plan.target, constants=plan.constants)
 
 
 def planned(

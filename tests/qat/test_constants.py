@@ -1,0 +1,52 @@
+"""Parameters that training does not reach are listed, and ask for no gradient."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402 - torch first
+
+from uqfc.qat import QatModel, prepare_qat  # noqa: E402
+
+
+def network() -> nn.Module:
+    """With a slope and a layer norm; images are [N, 2, 5, 5]."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3),
+        nn.PReLU(4),
+        nn.Conv2d(4, 3, 3),
+        nn.BatchNorm2d(3),
+        nn.Flatten(),
+        nn.LayerNorm(3),
+        nn.Linear(3, 2),
+    )
+
+
+def test_constants_are_listed_and_held() -> None:
+    x = torch.randn(4, 2, 5, 5)
+    qat_model = prepare_qat(network(), example_inputs=x, kernels=False)
+    assert set(qat_model.constants) == {"1.weight", "5.weight", "5.bias"}
+    held = {n for n, p in qat_model.model.named_parameters() if not p.requires_grad}
+    assert held == set(qat_model.constants)
+    qat_model.train()
+    qat_model(x).square().mean().backward()
+    trained = [p for p in qat_model.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in trained)
+
+
+@pytest.mark.parametrize("copied", ["state", "deepcopy"])
+def test_copies_know_them(copied: str) -> None:
+    x = torch.randn(4, 2, 5, 5)
+    qat_model = prepare_qat(network(), example_inputs=x, kernels=False).eval()
+    other: QatModel = copy.deepcopy(qat_model)
+    if copied == "state":
+        other = prepare_qat(network(), kernels=False).eval()
+        other.load_state_dict(qat_model.state_dict())
+    assert other.constants == qat_model.constants
+    with torch.no_grad():
+        assert torch.equal(other(x), qat_model(x))
