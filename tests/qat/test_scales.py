@@ -22,7 +22,6 @@ from uqfc.qat.scales import (  # noqa: E402 # after the skip
     log2_of,
     power_of_two,
     scale_of,
-    scales_of,
 )
 
 EXPONENTS = st.floats(LOWEST_LOG2, HIGHEST_LOG2, width=32)
@@ -59,9 +58,6 @@ def test_a_scale_does_not_depend_on_its_neighbours(exponents: F32) -> None:
     together = power_of_two(exponents)
     alone = np.array([power_of_two(e) for e in exponents])
     assert np.array_equal(together, alone)
-    parts = scales_of([torch.from_numpy(exponents[:1].copy())[0], torch.from_numpy(exponents[1:])])
-    assert [p.shape for p in parts] == [(), (len(exponents) - 1,)]
-    assert np.array_equal(np.concatenate([p.numpy().reshape(-1) for p in parts]), together)
 
 
 def test_integers_are_exact_and_others_clamped() -> None:
@@ -76,7 +72,6 @@ def test_integers_are_exact_and_others_clamped() -> None:
     ]
     with pytest.raises(CalibrationError, match="diverged"):
         power_of_two(np.array([0, np.nan], np.float32))
-    assert scales_of([]) == []
 
 
 @given(st.floats(2.0**-64, 2.0**126, width=32))
@@ -138,7 +133,6 @@ def test_a_learned_scale_is_restored_and_reset() -> None:
         learned.change.add_(0.7)
     other.load_state_dict(learned.state_dict())
     assert torch.equal(other(), learned())
-    assert torch.equal(scales_of([learned.log2()])[0], learned())
     other.reset(0.5)
     assert other().item() == 0.5
     assert not LearnedScale(0.3, learned=False)().requires_grad

@@ -8,7 +8,6 @@ Where scales start: of weights ``uqfc.qat.weights.initial_parameters``; of activ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,19 +76,10 @@ def scale_of(log2_scale: Tensor, *, balanced: bool = False) -> Tensor:
     scale: without an optimizer that normalizes, small scales would hardly learn. And it is clamped
     to ``±STEEPEST``: where many values saturate alike, one step could leap beyond any use.
 
-    A GPU is waited for: with many scales, one call of ``scales_of`` costs one such wait.
+    A GPU is waited for: many scales are best kept in one tensor.
     """
     function: Any = _ScaleOf  # apply has no type
     return function.apply(log2_scale, balanced)
-
-
-def scales_of(log2_scales: Sequence[Tensor], *, balanced: bool = False) -> list[Tensor]:
-    """``scale_of`` each, in one transfer; all are on one device."""
-    if not log2_scales:
-        return []
-    flat = scale_of(torch.cat([p.reshape(-1) for p in log2_scales]), balanced=balanced)
-    parts = torch.split(flat, [p.numel() for p in log2_scales])
-    return [part.reshape(p.shape) for part, p in zip(parts, log2_scales, strict=True)]
 
 
 def log2_of(scale: Tensor | F32 | float) -> Tensor:
@@ -125,7 +115,7 @@ class LearnedScale(nn.Module):
         self.change.zero_()
 
     def log2(self) -> Tensor:
-        """The logarithm, for ``scales_of``."""
+        """The logarithm."""
         return self.initial + self.change
 
     def forward(self) -> Tensor:

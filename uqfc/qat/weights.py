@@ -149,8 +149,8 @@ class WeightQuantizer(nn.Module):
     def forward(self, weight: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``(w_hat, q)``: float32 with gradients to weight and scales, and 8-bit integers.
 
-        ``q`` is uint8 for ``u8`` and ``u4``, else int8. ``scale`` is ``self.scale()``, given where
-        ``scales_of`` computed the scales of many layers at once.
+        ``q`` is uint8 for ``u8`` and ``u4``, else int8. ``scale``: that of ``self.scale()``, if it
+        is known already.
         """
         if scale is None:
             scale = cast(Tensor, self.scale())
