@@ -162,7 +162,23 @@ the result."""
 
 
 def test_every_argument_is_accounted_for() -> None:
-    assert set(inspect.signature(uqfc.compile).parameters) == set(OTHER) | NO_DIFFERENCE
+    assert set(inspect.signature(uqfc.compile).parameters) == set(OTHER) | NO_DIFFERENCE | {"uqr"}
+
+
+def document(low: float) -> dict[str, Any]:
+    """A UQR document that quantizes the input."""
+    scheme = {"dtype": "int8", "symmetric": False, "granularity": "tensor", "range": [low, 1.0]}
+    return {"uqr": "1.0", "ops": [{"name": "x", "op": "Input", "activation_quant": scheme}]}
+
+
+def test_another_document_is_another_result(runs: Runs) -> None:
+    """Without calibration data, which a quantized model does not take from the cache."""
+    for low in (-1.0, -2.0):
+        used(uqr=document(low), calibration_data=None)
+    assert runs.count == 2
+    for low in (-1.0, -2.0):
+        used(uqr=document(low), calibration_data=None)
+    assert runs.count == 2
 
 
 @pytest.mark.parametrize(
