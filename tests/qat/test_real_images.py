@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 torch = pytest.importorskip("torch")
 
@@ -41,11 +39,7 @@ def example_data(name: str) -> Any:
 
 def example_network() -> Any:
     """The trained float network."""
-    model = pytest.importorskip("model").MobileNetV3Small()
-    initializers = onnx.load(str(EXAMPLE / "mobilenet_v3_small.onnx")).graph.initializer
-    found = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in initializers}
-    model.load_state_dict({k: v for k, v in found.items() if k in model.state_dict()}, strict=False)
-    return model.eval()
+    return pytest.importorskip("qat").float_model()
 
 
 @pytest.mark.parametrize("kind", SLOW)

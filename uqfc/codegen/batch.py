@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.jit import LoadedCode, load, target_machine
@@ -67,6 +68,13 @@ def batch_object(isa: Isa) -> bytes:
     module: Any = llvm.parse_assembly(_IR, context=llvm.create_context())
     module.triple = isa.triple
     return target_machine(isa).emit_object(module)
+
+
+def aligned_bytes(size: int) -> NDArray[np.uint8]:
+    """Zeros [size] at an address that kernels take: for arenas and constants."""
+    buffer = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : start + size]
 
 
 @cache
@@ -121,6 +129,5 @@ class BatchCode:
     def _arena(self) -> int:
         """Address of this thread's arena."""
         if not hasattr(self._local, "arena"):
-            self._local.arena = np.empty(self._arena_bytes + ALIGNMENT, np.uint8)
-        start = self._local.arena.ctypes.data
-        return start + -start % ALIGNMENT
+            self._local.arena = aligned_bytes(self._arena_bytes)
+        return self._local.arena.ctypes.data

@@ -19,7 +19,7 @@ from uqfc.qat.layers import LayerModules
 from uqfc.qat.options import Options
 from uqfc.qat.plan import Plan, PlannedLayer, make_plan
 from uqfc.qat.state import Quantization
-from uqfc.qat.sums import Backend
+from uqfc.qat.sums import FloatSums
 from uqfc.qat.training import ForwardPass, Mode
 from uqfc.qat.weights import initial_parameters
 from uqfc.targets import Target
@@ -96,14 +96,11 @@ def evaluate_float(
     observers: dict[str, Observer] | None = None,
 ) -> list[Tensor]:
     """The float network's outputs; points feed ``observers``."""
-    nothing = Quantization()
+    nothing = Quantization()  # nor are there sums of integers
     forward = ForwardPass(
-        plan, model, nothing, no_backend, Estimator.IDENTITY, Mode.FLOAT, observers
+        plan, model, nothing, FloatSums(), Estimator.IDENTITY, Mode.FLOAT, observers
     )
     return forward.run(inputs)
-
-
-no_backend: Backend = lambda operands: operands.x.float()  # noqa: E731 # never called
 
 
 def calibrate(

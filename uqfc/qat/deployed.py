@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from xdsl.dialects.builtin import ModuleOp
 
 from uqfc.cache import Cache
-from uqfc.codegen.batch import BatchCode
+from uqfc.codegen.batch import BatchCode, aligned_bytes
 from uqfc.codegen.isa import isa_for
-from uqfc.dialects.qkernel import ALIGNMENT
 from uqfc.errors import InputError, TargetError
 from uqfc.model import CompiledModel, Keeping, build
 from uqfc.pipeline import integer_passes, run_passes
@@ -104,9 +103,8 @@ class DeployedNetwork:
         arena = info["arena"]["bytes"]
         self._code = BatchCode(self.compiled.objects, isa_for(table), inputs, outputs, arena)
         weights = self.compiled.weights
-        buffer = np.zeros(len(weights) + 2 * ALIGNMENT, np.uint8)
-        self._weights = buffer[-buffer.ctypes.data % ALIGNMENT :]
-        self._weights[: len(weights)] = np.frombuffer(weights, np.uint8)
+        self._weights = aligned_bytes(len(weights))
+        self._weights[:] = np.frombuffer(weights, np.uint8)
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """float32 outputs for a batch of each input, which are float32 on the CPU."""

@@ -1,4 +1,4 @@
-"""``quantize(activation(x))`` in one pass over memory each way, on the CPU."""
+"""``quantize(activation(x))``: in one pass over memory each way where it can be, on the CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from uqfc.codegen.isa import Isa, isa_for
 from uqfc.codegen.training import CHUNK, training_code
 from uqfc.codegen.vector import LANES
 from uqfc.numerics import Activation
-from uqfc.qat.estimators import Estimator, storage_dtype
+from uqfc.qat.estimators import Estimator, quantize, storage_dtype
+from uqfc.qat.float_ops import UNARY
 from uqfc.targets import load_target
 
 
@@ -42,6 +43,26 @@ class Levels:
     estimator: Estimator
     gradient_scale: float
     activation: Activation | None = None
+
+
+def quantize_levels(
+    x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels
+) -> tuple[Tensor, Tensor]:
+    """``fused_quantize`` where that takes the tensor, else the same in torch's ops."""
+    if can_fuse(x, levels.estimator):
+        return fused_quantize(x, scale, zero_point, levels)
+    function = levels.activation
+    y = x if function is None else UNARY[function.name](x, *function.params)
+    return quantize(
+        y,
+        scale,
+        zero_point,
+        levels.qmin,
+        levels.qmax,
+        levels.estimator,
+        axis=0 if scale.numel() > 1 else None,
+        gradient_scale=levels.gradient_scale,
+    )
 
 
 def fused_quantize(

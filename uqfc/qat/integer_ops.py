@@ -45,11 +45,11 @@ def in_units(op: Operation, inputs: Sequence[Value], scheme: Scheme) -> Tensor:
             a, b = inputs
             if a.real.numel() < b.real.numel():
                 a, b = b, a
-            factor = multiplier(scale_of(a), scale_of(b), over=unit)
+            factor = multiplier(a.scale, b.scale, over=unit)
             return ExactProduct.apply(a.real, b.real, centred(a), centred(b), factor, unit)
         case nn.AddOp() | nn.SubOp():
-            left = centred(inputs[0]).mul_(multiplier(scale_of(inputs[0]), over=unit))
-            right = centred(inputs[1]).mul_(multiplier(scale_of(inputs[1]), over=unit))
+            left = centred(inputs[0]).mul_(multiplier(inputs[0].scale, over=unit))
+            right = centred(inputs[1]).mul_(multiplier(inputs[1].scale, over=unit))
             add = isinstance(op, nn.AddOp)
             a, b = inputs[0].real, inputs[1].real
             exact = left + right if add else left - right
@@ -58,12 +58,12 @@ def in_units(op: Operation, inputs: Sequence[Value], scheme: Scheme) -> Tensor:
             x = inputs[0]
             count = prod(x.real.shape[1:3])
             sums = centred(x).sum((1, 2), keepdim=True)
-            exact = sums.mul_(multiplier(scale_of(x), 1.0 / count, over=unit))
+            exact = sums.mul_(multiplier(x.scale, 1.0 / count, over=unit))
             return Exact.apply(evaluate(op, [x.real]), exact, unit)
         case nn.AvgPool2dOp():
             x = inputs[0]
             sums, count = window_sums(op, centred(x))
-            exact = sums.mul_(multiplier(scale_of(x), 1.0 / count.double(), over=unit))
+            exact = sums.mul_(multiplier(x.scale, 1.0 / count.double(), over=unit))
             return Exact.apply(evaluate(op, [x.real]), exact, unit)
         case nn.UnaryOp():
             x = inputs[0]
@@ -80,8 +80,3 @@ def in_units(op: Operation, inputs: Sequence[Value], scheme: Scheme) -> Tensor:
 def in_table(x: Value, scheme: Scheme, function: Activation | None = None) -> Tensor:
     """``exact.table`` for a point."""
     return table(x, scheme.scale.detach(), scheme.zero_point, scheme.point.qmax, function)
-
-
-def scale_of(value: Value) -> Tensor:
-    assert value.scheme is not None
-    return value.scheme.scale

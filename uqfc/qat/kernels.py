@@ -18,7 +18,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Region
 
 from uqfc.cache import Cache
-from uqfc.codegen.batch import BatchCode
+from uqfc.codegen.batch import BatchCode, aligned_bytes
 from uqfc.codegen.isa import isa_for
 from uqfc.codegen.jit import compile_objects
 from uqfc.codegen.lowering import choose
@@ -26,7 +26,7 @@ from uqfc.codegen.lowering.integer_layers import layer_kernel
 from uqfc.codegen.lowering.registry import operand_index
 from uqfc.codegen.module import emit_module
 from uqfc.dialects import nn
-from uqfc.dialects.qkernel import ALIGNMENT, LaunchOp, yielded
+from uqfc.dialects.qkernel import LaunchOp, yielded
 from uqfc.dialects.qnn import Epilogue, IntegerLayerOp, QConv2dOp, QLinearOp
 from uqfc.dialects.tensors import i8, i16, numpy_dtype, shape_of, tensor_type, ui4, ui8
 from uqfc.numerics import F32, I32
@@ -85,8 +85,7 @@ class LayerCode:
         """
         pad = self._kernel.pad
         parts = [self._order.pack(weight, zero_points), pad(addend), pad(multiplier)]
-        buffer = np.zeros(self._bytes + ALIGNMENT, np.uint8)
-        block = buffer[-buffer.ctypes.data % ALIGNMENT :][: self._bytes]
+        block = aligned_bytes(self._bytes)
         for place, part in zip(self._places, parts, strict=True):
             data = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
             block[place : place + data.size] = data

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from uqfc.frontend.torch import LayerOrigin
 from uqfc.passes.quantize_weights import LARGEST_BIAS
 from uqfc.qat.binarize import binarize
-from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
-from uqfc.qat.fused import Levels, can_fuse, fused_quantize
+from uqfc.qat.estimators import Estimator, lsq_gradient_scale
+from uqfc.qat.fused import Levels, quantize_levels
 from uqfc.qat.plan import PlannedLayer
 from uqfc.qat.weights import ESTIMATORS
 
@@ -120,18 +120,12 @@ def quantized_weight(
     if estimator == Estimator.LSQ:
         estimator = ESTIMATORS[layer.decision.chosen]
     kind, shared = layer.kind, folded.weight.numel() // layer.count
-    axis = 0 if layer.options.per_channel else None
-    gain = lsq_gradient_scale(shared, kind.qmax)
-    weight = folded.weight
-    options: dict[str, Any] = {"axis": axis, "gradient_scale": gain}
+    weight, gain = folded.weight, lsq_gradient_scale(shared, kind.qmax)
     if layer.decision.chosen == "binary":
-        real, q = binarize(weight, scale, estimator, **options)
+        axis = 0 if layer.options.per_channel else None
+        real, q = binarize(weight, scale, estimator, axis=axis, gradient_scale=gain)
     else:
-        levels = kind.qmin, kind.qmax
-        if can_fuse(weight, estimator):
-            how = Levels(*levels, estimator, gain)
-            real, q = fused_quantize(weight, scale, zero_point, how)
-        else:
-            real, q = quantize(weight, scale, zero_point, *levels, estimator, **options)
+        levels = Levels(kind.qmin, kind.qmax, estimator, gain)
+        real, q = quantize_levels(weight, scale, zero_point, levels)
     channels = len(folded.weight)
     return QuantizedWeight(real, q, scale.expand(channels), zero_point.expand(channels))

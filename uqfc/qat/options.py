@@ -9,10 +9,10 @@ from typing import Any
 
 from uqfc.errors import UqfcError
 from uqfc.qat.estimators import Estimator
+from uqfc.qat.weights import GRANULARITIES
 
 WEIGHT_DTYPES = ("int8", "int4", "ternary", "binary", "float32")
 ACTIVATION_DTYPES = ("int8", "int4")
-GRANULARITIES = {"channel": True, "per_channel": True, "tensor": False, "per_tensor": False}
 
 
 @dataclass(frozen=True)

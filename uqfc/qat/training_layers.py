@@ -11,10 +11,10 @@ from torch.nn import functional
 from uqfc.dialects import nn
 from uqfc.dialects.tensors import int_tuple, shape_of
 from uqfc.numerics import Activation
-from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
+from uqfc.qat.estimators import Estimator, lsq_gradient_scale
 from uqfc.qat.exact import Exact, centred, integers, multiplier
 from uqfc.qat.float_ops import activated
-from uqfc.qat.fused import Levels, can_fuse, fused_quantize
+from uqfc.qat.fused import Levels, quantize_levels
 from uqfc.qat.kernels import Geometry
 from uqfc.qat.layers import FOLDABLE, LayerModules, QuantizedWeight, quantized_weight
 from uqfc.qat.plan import PlannedLayer
@@ -40,7 +40,7 @@ def layer_value(work: LayerPass, x: Value, residual: Value | None, scheme: Schem
     """The layer's result at a point, or as float32 if there is none."""
     norm = work.modules.batch_norm
     folded = work.modules.folded(learned=not work.statistics)
-    x_scale = scale_of(x)
+    x_scale = x.scale
     weight = quantized_weight(
         work.layer, folded, work.scales, work.zero_points, x_scale, work.estimator
     )
@@ -51,11 +51,6 @@ def layer_value(work: LayerPass, x: Value, residual: Value | None, scheme: Schem
     return deployed_value(work, x, weight, folded.bias, residual, scheme)
 
 
-def scale_of(x: Value) -> Tensor:
-    assert x.scheme is not None
-    return x.scheme.scale.detach()
-
-
 # --- with the statistics of the batch -----------------------------------------------------------
 
 
@@ -64,7 +59,7 @@ def normalized(work: LayerPass, x: Value, weight: QuantizedWeight, factor: Tenso
     norm = work.modules.batch_norm
     assert norm is not None
     guarded = torch.where(factor.abs() < FOLDABLE, FOLDABLE, factor)
-    factors = multiplier(scale_of(x), weight.scale, over=guarded)
+    factors = multiplier(x.scale, weight.scale, over=guarded)
     y = sums(work, x, weight, None, factors, guarded.float())
     if work.modules.bias is not None:
         y = y + work.modules.bias
@@ -93,27 +88,13 @@ def statistics_value(
 ) -> Value:
     if residual is not None:
         y = y + residual.real
-    fn, estimator = work.layer.op.activation, work.estimator
-    if scheme is not None and can_fuse(y, estimator):
-        point, function = scheme.point, None if fn is None else fn.data
-        gain = lsq_gradient_scale(y[0].numel(), point.qmax)
-        levels = Levels(point.qmin, point.qmax, estimator, gain, function)
-        real, q = fused_quantize(y, scheme.scale, scheme.zero_point_tensor, levels)
-        return Value(real, q, scheme)
-    y = activated(y, fn)
+    function = work.layer.op.activation
     if scheme is None:
-        return Value(y)
-    point = scheme.point
-    real, q = quantize(
-        y,
-        scheme.scale,
-        scheme.zero_point_tensor,
-        point.qmin,
-        point.qmax,
-        estimator,
-        gradient_scale=lsq_gradient_scale(y[0].numel(), point.qmax),
-    )
-    return Value(real, q, scheme)
+        return Value(activated(y, function))
+    point, gain = scheme.point, lsq_gradient_scale(y[0].numel(), scheme.point.qmax)
+    fused = None if function is None else function.data
+    levels = Levels(point.qmin, point.qmax, work.estimator, gain, fused)
+    return Value(*quantize_levels(y, scheme.scale, scheme.zero_point_tensor, levels), scheme)
 
 
 # --- as deployed --------------------------------------------------------------------------------
@@ -133,7 +114,7 @@ def deployed_value(
     curved = function is not None and function.bounds is None
     unit = None if scheme is None or curved else scheme.scale.detach()
     over = 1.0 if unit is None else unit
-    factors = multiplier(scale_of(x), weight.scale, over=over)
+    factors = multiplier(x.scale, weight.scale, over=over)
     v = sums(work, x, weight, bias, factors, unit)
     if residual is not None:
         v = v + residual_term(residual, unit)
@@ -155,7 +136,7 @@ def residual_term(residual: Value, unit: Tensor | None) -> Tensor:
     """The residual as it is added, in units of ``unit``."""
     if unit is None:
         return residual.real
-    term = centred(residual).mul_(multiplier(scale_of(residual), over=unit))
+    term = centred(residual).mul_(multiplier(residual.scale, over=unit))
     return Exact.apply(residual.real, term, unit)
 
 
@@ -177,7 +158,7 @@ def sums(
     centred_weight = weight.q.to(torch.int16) - weight.zero_point.to(torch.int16).reshape(spread)
     addend = -zero_point * centred_weight.flatten(1).sum(1, dtype=torch.int64)
     if bias is not None:
-        step = scale_of(x).double() * weight.scale.detach().double()
+        step = x.scale.double() * weight.scale.detach().double()
         addend = addend + torch.round(bias.detach().double() / step).long()
     geometry = geometry_of(work.layer, zero_point)
     held = geometry.storage == "u4"

@@ -30,3 +30,9 @@ class Value:
     real: Tensor
     q: Tensor | None = None
     scheme: Scheme | None = None
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale of a value with a scheme, without gradient."""
+        assert self.scheme is not None
+        return self.scheme.scale.detach()
