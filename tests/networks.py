@@ -22,6 +22,7 @@ from xdsl.passes import ModulePass
 from tests.passes.graphs import GraphBuilder, context, random_inputs, same_bits
 from uqfc.calibration import quantize_weights
 from uqfc.dialects import nn
+from uqfc.dialects.opaque import Opaque
 from uqfc.dialects.qkernel import Qkernel
 from uqfc.dialects.quant import DcastOp, ObserveOp, QuantParams, ScastOp, UniformType
 from uqfc.dialects.tensors import Array, Shape, i2, i4, i8, shape_of, ui2, ui4, ui8
@@ -425,8 +426,9 @@ def awkward_inputs(module: ModuleOp, seed: int = 0) -> dict[str, Array]:
 def kernel_context() -> Context:
     """All dialects."""
     ctx = context()
-    if Qkernel.name not in {dialect.name for dialect in ctx.loaded_dialects}:
-        ctx.load_dialect(Qkernel)
+    for dialect in (Opaque, Qkernel):
+        if dialect.name not in {loaded.name for loaded in ctx.loaded_dialects}:
+            ctx.load_dialect(dialect)
     return ctx
 
 

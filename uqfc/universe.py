@@ -12,6 +12,7 @@ from uqfc.passes import all_passes
 
 DIALECTS = {
     "nn": "uqfc.dialects.nn:Nn",
+    "opaque": "uqfc.dialects.opaque:Opaque",
     "qkernel": "uqfc.dialects.qkernel:Qkernel",
     "qnn": "uqfc.dialects.qnn:Qnn",
     "quant": "uqfc.dialects.quant:Quant",

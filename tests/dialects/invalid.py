@@ -12,6 +12,7 @@ from xdsl.dialects.test import Test
 from xdsl.parser import Parser
 
 from uqfc.dialects.nn import Nn
+from uqfc.dialects.opaque import Opaque
 from uqfc.dialects.qkernel import Qkernel
 from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import Quant
@@ -35,7 +36,7 @@ class Invalid:
 def verify_text(text: str) -> None:
     """Parse and verify."""
     ctx = Context()
-    for dialect in (Builtin, Func, Test, Nn, Qkernel, Qnn, Quant):
+    for dialect in (Builtin, Func, Test, Nn, Opaque, Qkernel, Qnn, Quant):
         ctx.load_dialect(dialect)
     Parser(ctx, text).parse_module().verify()
 

@@ -287,4 +287,17 @@ REDUCTIONS = [
     ),
 ]
 
-CASES = [*ATTRIBUTES, *COMMON, *ELEMENTWISE, *LAYERS, *MOVEMENT, *REDUCTIONS]
+
+def opaque(operands: str, call: int, types: str) -> str:
+    properties = f"call = {call} : i64, index = 0 : i64, shape = array<i64: 2>"
+    return f'%r = opaque.call "path" {operands} {{{properties}}} : {types} -> {f32(2)}'
+
+
+OPAQUE = [
+    Invalid("opaque.call: no inputs", opaque("", 0, "")),
+    Invalid(
+        "opaque.call: call and index are counted from 0", opaque("%0", -1, f32(2)), [f32(2)]
+    ),
+]
+
+CASES = [*ATTRIBUTES, *COMMON, *ELEMENTWISE, *LAYERS, *MOVEMENT, *OPAQUE, *REDUCTIONS]

@@ -28,6 +28,7 @@ from uqfc.dialects.nn import FnAttr, Nn
 from uqfc.dialects.nn.elementwise import PREDICATES
 from uqfc.dialects.nn.movement import PAD_MODES
 from uqfc.dialects.nn.reductions import REDUCTIONS
+from uqfc.dialects.opaque import CallOp, Opaque
 from uqfc.dialects.qkernel import Packing, PackingAttr, Qkernel
 from uqfc.dialects.qnn import Epilogue, EpilogueAttr, Qnn
 from uqfc.dialects.quant import STORAGE_RANGES, Quant, QuantParams, UniformType
@@ -314,6 +315,13 @@ MAKERS: dict[type[Operation], Callable[[Ops], Operation]] = {
             nn.SubOp,
         )
     },
+    CallOp: lambda o: CallOp(
+        [o.zeros(2, 3), o.zeros(4)],
+        o.draw(NAMES),
+        o.draw(st.integers(0, 9)),
+        o.draw(st.integers(0, 9)),
+        tuple(o.draw(st.lists(st.integers(1, 9), max_size=4))),
+    ),
     quant.DcastOp: lambda o: quant.DcastOp(cast(o)),
     quant.ObserveOp: lambda o: quant.ObserveOp(o.zeros(2), o.draw(NAMES)),
     quant.QcastOp: lambda o: quant.QcastOp(o.zeros(4, 6), o.draw(parameters())),
@@ -345,7 +353,7 @@ def constants(draw: st.DrawFn) -> Array:
     return np.array(bits, np.uint32).view(np.float32)
 
 
-DIALECTS: tuple[Dialect, ...] = (Nn, Quant, Qnn, Qkernel)
+DIALECTS: tuple[Dialect, ...] = (Nn, Opaque, Quant, Qnn, Qkernel)
 
 
 @settings(max_examples=15)

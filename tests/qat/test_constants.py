@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402 - torch first
 
+from uqfc.errors import UqfcError  # noqa: E402
 from uqfc.qat import QatModel, prepare_qat  # noqa: E402
 
 
@@ -50,3 +51,18 @@ def test_copies_know_them(copied: str) -> None:
     assert other.constants == qat_model.constants
     with torch.no_grad():
         assert torch.equal(other(x), qat_model(x))
+
+
+def test_other_values_are_refused() -> None:
+    """Loaded later, or written in place: the network that was captured would not have them."""
+    x = torch.randn(4, 2, 5, 5)
+    qat_model = prepare_qat(network(), example_inputs=x, kernels=False).eval()
+    before = qat_model.state_dict()
+    other = {**before, "model.1.weight": before["model.1.weight"] + 1.0}
+    message = r"'1\.weight' \(aten\.prelu\.default '1'\) has other values than when .* captured"
+    with pytest.raises(UqfcError, match=message):
+        copy.deepcopy(qat_model).load_state_dict(other)
+    with torch.no_grad():
+        qat_model.model.get_parameter("1.weight").add_(1.0)
+    with pytest.raises(UqfcError, match=message), torch.no_grad():
+        qat_model(x)

@@ -14,7 +14,7 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 
 from uqfc.dialects import nn
 from uqfc.dialects.tensors import element_of, shape_of
-from uqfc.passes.support.rewriting import apply_patterns, constant_of, defining
+from uqfc.passes.support.rewriting import apply_patterns, constant_of, defining, replace_named
 
 
 class DropIdentity(RewritePattern):
@@ -29,7 +29,7 @@ class MergeReshapes(RewritePattern):
     def match_and_rewrite(self, op: nn.ReshapeOp, rewriter: PatternRewriter, /) -> None:
         inner = defining(op.x, nn.ReshapeOp)
         if inner is not None:
-            rewriter.replace(op, nn.ReshapeOp(inner.x, shape_of(op.result)))
+            replace_named(rewriter, op, nn.ReshapeOp(inner.x, shape_of(op.result)))
 
 
 class ReshapeConstant(RewritePattern):

@@ -12,6 +12,7 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from uqfc.dialects import nn
+from uqfc.dialects.nn import layer_name, with_layer
 from uqfc.dialects.tensors import int_tuple, shape_of, tensor_type, type_of
 from uqfc.passes.support.layout import (
     LAYOUT_RULES,
@@ -24,7 +25,13 @@ from uqfc.passes.support.layout import (
     sink_through_reshape,
     unextended_shape,
 )
-from uqfc.passes.support.rewriting import apply_patterns, constant_of, defining, rebuilt
+from uqfc.passes.support.rewriting import (
+    apply_patterns,
+    constant_of,
+    defining,
+    rebuilt,
+    replace_named,
+)
 
 
 def permutation_of(op: nn.TransposeOp) -> Permutation:
@@ -43,7 +50,7 @@ class SimplifyTranspose(RewritePattern):
             rewriter.replace(op, [], [op.x])
         elif (before := defining(op.x, nn.TransposeOp)) is not None:
             merged = permuted(permutation_of(before), p)
-            rewriter.replace(op, nn.TransposeOp(before.x, merged))
+            replace_named(rewriter, op, nn.TransposeOp(before.x, merged))
         elif isinstance(constant := op.x.owner, nn.ConstantOp):
             element = constant.value.get_element_type()
             rewriter.replace(op, nn.ConstantOp(constant.array.transpose(p), element))
@@ -157,7 +164,9 @@ class SinkThroughOp(RewritePattern):
             )
             new = rebuilt(op, [*(v for _, v in pairs), *rest], kind, properties)
             added = [inserted for inserted, _ in pairs if inserted is not None]
-            rewriter.replace(op, [*added, new, nn.TransposeOp(new.results[0], p)])
+            after = nn.TransposeOp(new.results[0], p)
+            with_layer(after, layer_name(op))
+            rewriter.replace(op, [*added, new, after])
             return
 
     @staticmethod
@@ -190,6 +199,8 @@ class SinkThroughReshape(RewritePattern):
         middle = nn.ReshapeOp(first[0] if first else transpose.x, shape)
         middle.attributes.update(op.attributes)
         last = [] if nothing_sinks else [nn.TransposeOp(middle, sunk.last)]
+        for after in last:
+            with_layer(after, layer_name(op))
         rewriter.replace(op, [*first, middle, *last])
 
 
@@ -258,7 +269,7 @@ class TransposeToReshape(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: nn.TransposeOp, rewriter: PatternRewriter, /) -> None:
         if moves_only_units(shape_of(op.x), permutation_of(op)):
-            rewriter.replace(op, nn.ReshapeOp(op.x, shape_of(op.result)))
+            replace_named(rewriter, op, nn.ReshapeOp(op.x, shape_of(op.result)))
 
 
 @dataclass(frozen=True)

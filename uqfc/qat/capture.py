@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -11,13 +14,15 @@ from torch import Tensor, nn
 
 from uqfc.calibration import Observer, make_observer
 from uqfc.errors import CalibrationError, UqfcError
-from uqfc.frontend.torch import import_torch
+from uqfc.frontend.torch import import_torch, stand_ins
 from uqfc.passes.quantize_weights import usable_scales
 from uqfc.qat.estimators import Estimator
+from uqfc.qat.float_ops import UntrainableError
 from uqfc.qat.inputs import check_inputs, check_parameters
 from uqfc.qat.layers import LayerModules
 from uqfc.qat.options import Options
-from uqfc.qat.plan import Plan, PlannedLayer, make_plan
+from uqfc.qat.partial import exported, module_of, modules_to_keep
+from uqfc.qat.plan import HeldParameter, Plan, PlannedLayer, make_plan
 from uqfc.qat.state import Quantization
 from uqfc.qat.sums import FloatSums
 from uqfc.qat.training import ForwardPass, Mode
@@ -29,37 +34,82 @@ SAME = 2.0**-10
 are added in another order, each rounded by 2**-24, through some ten layers."""
 
 
-def capture(model: nn.Module, inputs: Sequence[Tensor], options: Options, target: Target) -> Plan:
+def capture(
+    model: nn.Module, inputs: Sequence[Tensor], options: Options, target: Target, *, partial: bool
+) -> Plan:
     """The plan of a module, captured by ``torch.export`` for one image of the inputs.
 
-    UnsupportedError lists what cannot be imported; UqfcError if the module cannot be captured or
-    the plan computes something else.
+    ``partial``: modules that cannot be imported or trained stay float. Otherwise UnsupportedError
+    lists what they call; UqfcError if the module cannot be captured or the plan computes something
+    else.
     """
     check_inputs(inputs)
     check_parameters(model)
-    was_training = model.training
-    model.eval()
-    try:
-        program = exported(model, tuple(tensor[:1].detach().contiguous() for tensor in inputs))
-        plan = make_plan(import_torch(program, type(model).__name__), options, target)
-        check_same(model, plan, [tensor[:2].detach() for tensor in inputs])
-    finally:
-        model.train(was_training)
+    kept: dict[str, str] = {}
+    with evaluating(model):
+        while True:
+            try:
+                return captured(model, inputs, options, target, kept, partial=partial)
+            except UntrainableError as error:
+                path = module_of(model, error.layer) if partial else ""
+                if not path:
+                    raise
+                kept[path] = error.why
+
+
+def captured(
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    options: Options,
+    target: Target,
+    kept: Mapping[str, str],
+    *,
+    partial: bool,
+) -> Plan:
+    """The plan if the modules ``kept`` stay float; UntrainableError if another one has to."""
+    images = [tensor[:1].detach().contiguous() for tensor in inputs]
+    kept = modules_to_keep(model, images, kept) if partial else kept
+    with stand_ins(model, kept, images):
+        program = exported(model, images)
+    network = import_torch(program, type(model).__name__)
+    constants = {
+        name: HeldParameter(use, digest_of(model.get_parameter(name)))
+        for name, use in network.parameters.items()
+    }
+    plan = replace(make_plan(network, options, target), constants=constants, kept=kept)
+    check_same(model, plan, [tensor[:2].detach() for tensor in inputs])
     return plan
 
 
-def exported(model: nn.Module, images: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    """The program. UqfcError if torch cannot capture it, whatever it raises."""
-    try:
-        return torch.export.export(model, images)
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        shapes = ", ".join(str(list(image.shape)) for image in images)
+def digest_of(parameter: Tensor) -> str:
+    """SHA-256 of the values."""
+    return sha256(parameter.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def check_constants(model: nn.Module, plan: Plan) -> None:
+    """UqfcError if a parameter whose values are part of the plan has other ones by now."""
+    changed = [
+        f"'{name}' ({held.use})"
+        for name, held in plan.constants.items()
+        if digest_of(model.get_parameter(name)) != held.digest
+    ]
+    if changed:
         raise UqfcError(
-            f"{type(model).__name__}: torch.export cannot capture what it computes on {shapes}: "
-            f"{reason}; accepted: modules that compute on tensors, without Python branches that "
-            "depend on their values"
-        ) from error
+            f"{type(model).__name__}: {', '.join(changed)} has other values than when the model was "
+            "captured, where it is a constant: load them into the float model, and prepare that"
+        )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """In evaluation mode; at the end every module has the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def check_same(model: nn.Module, plan: Plan, inputs: Sequence[Tensor]) -> None:
@@ -117,7 +167,7 @@ def calibrate(
         for point in plan.points.values()
     }
     check_finite(model, plan)
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for inputs in batches:
             check_inputs(inputs, plan)
             evaluate_float(model, plan, inputs, observers)

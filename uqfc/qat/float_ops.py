@@ -19,6 +19,16 @@ from uqfc.errors import UqfcError
 from uqfc.qat.exact_float import run_step, step_of
 from uqfc.qat.integer.products import padded, windows
 
+
+
+class UntrainableError(UqfcError):
+    """An op of ``layer`` that has no form in training, where it is computed for a batch."""
+
+    def __init__(self, layer: str, why: str) -> None:
+        self.layer, self.why = layer, why
+        super().__init__(f"layer '{layer}': {why}")
+
+
 Function = Callable[[Any, Sequence[Tensor]], Tensor]
 FLOAT_OPS: dict[type[Operation], Function] = {}
 T = TypeVar("T", bound=Function)
@@ -69,14 +79,14 @@ def float_op(*kinds: type[Operation]) -> Callable[[T], T]:
 
 
 def evaluate(op: Operation, operands: Sequence[Tensor]) -> Tensor:
-    """The op's result. UqfcError for an op that has no form here."""
+    """The op's result. UntrainableError for an op that has no form here."""
     function = FLOAT_OPS.get(type(op))
     if function is not None:
         return function(op, operands)
     step = step_of(op, operands[0])
     if step is None:
         where = nn.layer_name(op) or op.name
-        raise UqfcError(f"layer '{where}': {op.name} cannot be trained")
+        raise UntrainableError(where, f"{op.name} cannot be trained")
     return run_step(op, step, operands)
 
 
@@ -92,10 +102,11 @@ def batched(shape: Shape, batch: int, what: str) -> list[int]:
     return [batch, *shape[1:]]
 
 
-def across_images(layer: str) -> UqfcError:
-    return UqfcError(
-        f"layer '{layer}': it mixes or moves the first dimension; accepted: what computes each "
-        "image of a batch on its own"
+def across_images(layer: str) -> UntrainableError:
+    return UntrainableError(
+        layer,
+        "it mixes or moves the first dimension; accepted: what computes each image of a batch on "
+        "its own",
     )
 
 
@@ -167,7 +178,7 @@ def reduce(op: nn.ReduceOp, operands: Sequence[Tensor]) -> Tensor:
         case "min":
             return x.amin(axes, keepdim=True)
         case kind:
-            raise UqfcError(f"layer '{op.layer}': reduction '{kind}' cannot be trained")
+            raise UntrainableError(op.layer, f"reduction '{kind}' cannot be trained")
 
 
 @float_op(nn.AvgPool2dOp)
@@ -250,7 +261,7 @@ def pad(op: nn.PadOp, operands: Sequence[Tensor]) -> Tensor:
     pairs = list(zip(int_tuple(op.low), int_tuple(op.high), strict=True))
     widths = [width for pair in reversed(pairs) for width in pair]
     if op.mode.data != "constant":
-        raise UqfcError(f"layer '{op.layer}': padding '{op.mode.data}' cannot be trained")
+        raise UntrainableError(op.layer, f"padding '{op.mode.data}' cannot be trained")
     value: Any = op.value
     return functional.pad(operands[0], widths, value=float(value.value.data))
 

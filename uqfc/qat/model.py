@@ -13,7 +13,7 @@ from xdsl.dialects.builtin import ModuleOp
 from uqfc.dialects.quant.decisions import Decision
 from uqfc.errors import FallbackError, UqfcError
 from uqfc.frontend.uqr import write_uqr
-from uqfc.qat.capture import calibrate, capture, start_weights
+from uqfc.qat.capture import calibrate, capture, check_constants, start_weights
 from uqfc.qat.comparison import Comparison, compare, interpreted
 from uqfc.qat.deploy import quantized_module
 from uqfc.qat.deployed import (
@@ -51,6 +51,7 @@ class QatModel(nn.Module):
         learn_scales: bool = True,
         kernels: bool | None = None,
         strict: bool = False,
+        partial: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -59,10 +60,12 @@ class QatModel(nn.Module):
         self.target = target
         self.kernels = has_kernels() if kernels is None else kernels
         self.strict = strict
+        self.partial = partial
         self.frozen_statistics = False
         self.calibrated = False
         self._plan: Plan | None = None
         self._deployed: Made | None = None
+        self.register_load_state_dict_post_hook(loaded)
 
     @property
     def plan(self) -> Plan:
@@ -89,12 +92,17 @@ class QatModel(nn.Module):
         return {name: each for name, each in self.decisions.items() if each.is_fallback}
 
     @property
+    def floats(self) -> dict[str, str]:
+        """What stays float32, and why: layers, and modules of a partial model, by name."""
+        return {**self.plan.floats, **self.plan.kept}
+
+    @property
     def constants(self) -> dict[str, str]:
         """Parameters that neither a layer nor its batch norm uses, with the calls that do.
 
-        Training leaves them as they were when the model was captured.
+        Training leaves them as they were when the model was captured; other values are refused.
         """
-        return dict(self.plan.constants)
+        return {name: held.use for name, held in self.plan.constants.items()}
 
     def _hold_constants(self) -> None:
         for name in self.plan.constants:
@@ -107,7 +115,8 @@ class QatModel(nn.Module):
         """
         if self._plan is not None:
             return
-        plan = capture(self.model, inputs, self.options, load_target(self.target))
+        table = load_target(self.target)
+        plan = capture(self.model, inputs, self.options, table, partial=self.partial)
         plan = replace(plan, target=self.target)
         if self.strict:
             check_no_fallback(plan)
@@ -138,7 +147,7 @@ class QatModel(nn.Module):
         if not self.calibrated:
             self.calibrate([inputs])
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
-        if self.training or differentiable:
+        if self.training or differentiable or self.plan.kept:
             statistics = self.training and not self.frozen_statistics
             outputs = self.pass_of(Mode.STATISTICS if statistics else Mode.DEPLOYED).run(inputs)
         else:
@@ -161,7 +170,17 @@ class QatModel(nn.Module):
         return CompiledSums(KERNELS) if self.uses_kernels else FloatSums()
 
     def quantized_module(self) -> ModuleOp:
-        """The quantized network of the present parameters, for the compiler."""
+        """The quantized network of the present parameters, for the compiler.
+
+        UqfcError for a partial model.
+        """
+        if self.plan.kept:
+            lines = [f"  module '{path}': {why}" for path, why in self.plan.kept.items()]
+            raise UqfcError(
+                "a model with modules that only PyTorch can compute has no deployed network\n"
+                + "\n".join(lines)
+            )
+        check_constants(self.model, self.plan)
         return quantized_module(self.plan, self.model, self.quantization)
 
     def to_uqr(self, name: str = "model") -> bytes:
@@ -210,6 +229,12 @@ class QatModel(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Without compiled code, which is made again."""
         return {**self.__dict__, "_deployed": None}
+
+
+def loaded(model: QatModel, _: object) -> None:
+    """After a state dict was loaded: UqfcError if it has other constants than the network."""
+    if model.is_captured:
+        check_constants(model.model, model.plan)
 
 
 def check_no_fallback(plan: Plan) -> None:

@@ -23,12 +23,14 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 
 from uqfc.calibrate import name_layers
 from uqfc.dialects import nn
+from uqfc.dialects.opaque import Opaque
 from uqfc.dialects.quant import ObserveOp, Quant
 from uqfc.dialects.quant.decisions import Decision, Reason, decision_of, set_decision
 from uqfc.dialects.tensors import shape_of, type_of
 from uqfc.errors import UqfcError
 from uqfc.frontend.torch import LayerOrigin, TorchNetwork
 from uqfc.interpreter import main_function
+from uqfc.passes.eliminate_dead_code import EliminateDeadCodePass
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import SYMMETRIC, WEIGHT_TYPES, WeightType
 from uqfc.passes.support.quantizable import LAYERS
@@ -68,12 +70,21 @@ class PlannedLayer:
 
 
 @dataclass(frozen=True)
+class HeldParameter:
+    """A parameter that training does not change: the calls that use it, and its SHA-256."""
+
+    use: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """The network, its points by name, its layers by name, and what stays float32 and why.
 
     ``origins``: the parameters of all layers, quantized or not. ``constants``: parameters that are
-    used in another way, which training does not change, with the calls that use them. ``target``:
-    the name or path of the backend's table.
+    used in another way, whose values are part of the network. ``kept``: the modules that PyTorch
+    computes, by path, and why. ``target``: the name or path of the backend's
+    table.
     """
 
     module: ModuleOp
@@ -83,7 +94,8 @@ class Plan:
     floats: Mapping[str, str]
     options: Options
     target: str
-    constants: Mapping[str, str] = field(default_factory=dict[str, str])
+    constants: Mapping[str, HeldParameter] = field(default_factory=dict[str, HeldParameter])
+    kept: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __deepcopy__(self, memo: object) -> Plan:
         """Nothing in it changes."""
@@ -99,7 +111,8 @@ class Plan:
             "layers": {name: asdict(origin) for name, origin in self.origins.items()},
             "options": self.options.document(),
             "target": self.target,
-            "constants": dict(self.constants),
+            "constants": {name: asdict(held) for name, held in self.constants.items()},
+            "kept": dict(self.kept),
         }
 
     @property
@@ -137,8 +150,8 @@ def make_plan(network: TorchNetwork, options: Options, target: Target) -> Plan:
     for op in module.walk():
         if isinstance(op, LAYERS) and op.layer in network.layers:
             clear(op)
-    plan = planned(module, network.layers, options, target)
-    return replace(plan, constants=network.parameters)
+    run_passes(module, [EliminateDeadCodePass()])
+    return planned(module, network.layers, options, target)
 
 
 def clear(op: Layer) -> None:
@@ -155,17 +168,18 @@ def restored_plan(document: Mapping[str, Any]) -> Plan:
     """The plan of ``Plan.document``. UqfcError if it is not one."""
     try:
         context = Context()
-        for dialect in (Builtin, Func, nn.Nn, Quant):
+        for dialect in (Builtin, Func, nn.Nn, Opaque, Quant):
             context.load_dialect(dialect)
         module = Parser(context, document["network"]).parse_module()
         module.verify()
         origins = {name: LayerOrigin(**origin) for name, origin in document["layers"].items()}
         options, target = Options.restored(document["options"]), str(document["target"])
-        constants = {str(name): str(use) for name, use in document["constants"].items()}
+        constants = {name: HeldParameter(**held) for name, held in document["constants"].items()}
+        kept = {str(path): str(why) for path, why in document["kept"].items()}
     except (AttributeError, KeyError, TypeError, ValueError, ParseError, VerifyException) as error:
         raise UqfcError(f"state of a QatModel: not what uqfc saves: {error!r}") from None
     plan = planned(module, origins, options, load_target(target))
-    return replace(plan, target=target, constants=constants)
+    return replace(plan, target=target, constants=constants, kept=kept)
 
 
 def retyped(plan: Plan, dtypes: Mapping[str, str], target: Target) -> Plan:
@@ -184,7 +198,7 @@ def retyped(plan: Plan, dtypes: Mapping[str, str], target: Target) -> Plan:
         layers[literal] = {**layers.pop(literal, {}), "weight_dtype": dtype}
     options = replace(plan.options, layers=layers)
     found = planned(plan.module.clone(), plan.origins, options, target)
-    return replace(found, target=plan.target, constants=plan.constants)
+    return replace(found, target=plan.target, constants=plan.constants, kept=plan.kept)
 
 
 def planned(

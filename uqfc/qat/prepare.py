@@ -32,6 +32,7 @@ def prepare_qat(
     inplace: bool = False,
     kernels: bool | None = None,
     strict: bool = False,
+    partial: bool = False,
 ) -> QatModel:
     """A copy of a float module whose layers compute with the integers that are deployed.
 
@@ -49,10 +50,12 @@ def prepare_qat(
     ``kernels``: whether compiled kernels compute on the CPU, by default where there are any;
     without them, and on other devices, integer-valued floats give the same bits. ``strict``: a
     layer without the weight type that was asked for is a FallbackError when the module is captured;
-    otherwise ``fallbacks`` of the result has it.
+    otherwise ``fallbacks`` of the result has it. ``partial``: modules that uqfc cannot import stay
+    float, and PyTorch computes them, in training and in evaluation: ``floats`` of the result lists
+    them. Such a model can be trained and measured; it cannot be exported or compiled.
 
-    Raises UnsupportedError with all calls that have no integer form, UqfcError for what the
-    arguments may not be.
+    Raises UnsupportedError with all calls that cannot be imported, UqfcError for what the arguments
+    may not be.
     """
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] # users err
         raise UqfcError(f"prepare_qat takes a torch.nn.Module, got {type(model).__name__}")
@@ -61,7 +64,13 @@ def prepare_qat(
     learned = options.estimator == Estimator.LSQ if learn_scales is None else learn_scales
     kept = model if inplace else copy.deepcopy(model)
     qat_model = QatModel(
-        kept, options, str(backend), learn_scales=learned, kernels=kernels, strict=strict
+        kept,
+        options,
+        str(backend),
+        learn_scales=learned,
+        kernels=kernels,
+        strict=strict,
+        partial=partial,
     )
     if example_inputs is not None:
         qat_model.capture(*as_inputs(example_inputs))

@@ -12,6 +12,7 @@ from xdsl.ir import Operation, SSAValue
 
 from uqfc.calibration import Observer
 from uqfc.dialects import nn as ops
+from uqfc.dialects.opaque import CallOp
 from uqfc.dialects.quant import ObserveOp
 from uqfc.passes.support.quantizable import LAYERS, MOVEMENT, activations, has_integer_form
 from uqfc.qat.estimators import Estimator, lsq_gradient_scale, quantize
@@ -20,6 +21,7 @@ from uqfc.qat.exact_float import exact_result
 from uqfc.qat.float_ops import evaluate
 from uqfc.qat.integer_ops import integer_value
 from uqfc.qat.layers import LayerModules
+from uqfc.qat.partial import KeptModules
 from uqfc.qat.plan import Plan
 from uqfc.qat.state import Quantization
 from uqfc.qat.sums import Backend
@@ -61,6 +63,7 @@ class ForwardPass:
         self.mode = mode
         self.observers = observers
         self.values: dict[SSAValue, Value] = {}
+        self.kept = KeptModules(model)
         self.schemes: dict[str, Scheme] = {}
         if mode != Mode.FLOAT:
             scales = state.scales()
@@ -145,6 +148,8 @@ class ForwardPass:
                 return self.layer(op, None)
             return Value(self.floats(op, self.layer_operands(op)))
         operands = [self.tensor(value) for value in op.operands]
+        if isinstance(op, CallOp):
+            return Value(self.kept.result(op, operands))
         if isinstance(op, MOVEMENT):
             scheme = self.values[op.operands[0]].scheme if has_integer_form(op) else None
             return Value(evaluate(op, operands), None, scheme)

@@ -95,8 +95,9 @@ def layer_name(op: Operation) -> str:
 
 
 def with_layer(op: Operation, layer: str) -> None:
-    """Name ``op`` as the layer ``layer``."""
-    op.attributes["layer"] = StringAttr(layer)
+    """Name ``op`` as the layer ``layer``, if that is a name."""
+    if layer:
+        op.attributes["layer"] = StringAttr(layer)
 
 
 def values(operands: Sequence[SSAValue | Operation]) -> list[SSAValue]:

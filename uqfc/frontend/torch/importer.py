@@ -17,6 +17,7 @@ from uqfc.frontend.torch.call import Call
 from uqfc.frontend.torch.evaluation import NO_CONVERTER, Results, evaluated, is_aten
 from uqfc.frontend.torch.layers import layer_names, layer_origins, module_of, other_uses
 from uqfc.frontend.torch.network import TorchNetwork, UnsupportedCall
+from uqfc.frontend.torch.opaque import imported, is_opaque
 from uqfc.frontend.torch.ops import CONVERTERS
 from uqfc.frontend.torch.program import (
     ELEMENTS,
@@ -116,6 +117,8 @@ class Importer:
 
     def _results(self, node: Node, builder: Builder) -> Results:
         """What the call computes; Unavailable if an argument depends on a call that failed."""
+        if is_opaque(node):
+            return self._opaque(node, builder)
         converter = CONVERTERS.get(op_name(node))
         if converter is None or not is_aten(node):
             return self._evaluated(node)
@@ -134,6 +137,10 @@ class Importer:
             if isinstance(value, SSAValue) and value.name_hint is None:
                 value.name_hint = hint(node.name)
         return values[0] if single else values
+
+    def _opaque(self, node: Node, builder: Builder) -> Results:
+        inputs: list[Value] = [self._argument(each) for each in arguments_of(node)["inputs"]]
+        return imported(node, inputs, builder)
 
     def _evaluated(self, node: Node) -> Results:
         try:
