@@ -295,9 +295,7 @@ def opaque(operands: str, call: int, types: str) -> str:
 
 OPAQUE = [
     Invalid("opaque.call: no inputs", opaque("", 0, "")),
-    Invalid(
-        "opaque.call: call and index are counted from 0", opaque("%0", -1, f32(2)), [f32(2)]
-    ),
+    Invalid("opaque.call: call and index are counted from 0", opaque("%0", -1, f32(2)), [f32(2)]),
 ]
 
 CASES = [*ATTRIBUTES, *COMMON, *ELEMENTWISE, *LAYERS, *MOVEMENT, *OPAQUE, *REDUCTIONS]

@@ -160,7 +160,7 @@ def test_modes_reach_them_and_calibration_does_not_change_them() -> None:
     model.train()
     model[1].eval()
     qat_model = prepared(model, calibration_data=[X, X])
-    norm = qat_model.model.get_submodule("3.norm")
+    norm: Any = qat_model.model.get_submodule("3.norm")
     assert int(norm.num_batches_tracked) == 0
     assert [m.training for m in qat_model.model.children()][:2] == [True, False]
     qat_model.train()(X)

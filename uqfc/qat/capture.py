@@ -95,8 +95,8 @@ def check_constants(model: nn.Module, plan: Plan) -> None:
     ]
     if changed:
         raise UqfcError(
-            f"{type(model).__name__}: {', '.join(changed)} has other values than when the model was "
-            "captured, where it is a constant: load them into the float model, and prepare that"
+            f"{type(model).__name__}: {', '.join(changed)} has other values than when the model "
+            "was captured, where it is a constant: load them into the float model, and prepare that"
         )
 
 

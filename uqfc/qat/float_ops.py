@@ -20,7 +20,6 @@ from uqfc.qat.exact_float import run_step, step_of
 from uqfc.qat.integer.products import padded, windows
 
 
-
 class UntrainableError(UqfcError):
     """An op of ``layer`` that has no form in training, where it is computed for a batch."""
 

@@ -61,7 +61,7 @@ class Returned(NamedTuple):
 
 
 class StandIn(nn.Module):
-    """Makes opaque calls of the module at ``path``, which returned ``calls`` in one forward pass."""
+    """Makes opaque calls of the module at ``path``; ``calls``: what it returned in one pass."""
 
     def __init__(self, path: str, calls: list[Returned]) -> None:
         super().__init__()
@@ -79,9 +79,7 @@ class StandIn(nn.Module):
 
 
 @contextmanager
-def stand_ins(
-    model: nn.Module, paths: Iterable[str], inputs: Sequence[Tensor]
-) -> Generator[None]:
+def stand_ins(model: nn.Module, paths: Iterable[str], inputs: Sequence[Tensor]) -> Generator[None]:
     """Stand-ins in the place of the modules at ``paths``, as they compute on these inputs.
 
     UqfcError for one that takes or returns anything but float32 tensors, or is not called.
