@@ -14,7 +14,7 @@ from uqfc.universe import UQFC_UNIVERSE
 def test_dialects_are_registered_by_their_names() -> None:
     loaded = {name: factory() for name, factory in UQFC_UNIVERSE.all_dialects.items()}
     assert {name: dialect.name for name, dialect in loaded.items()} == {n: n for n in loaded}
-    assert set(loaded) == {"nn", "quant", "qnn", "qkernel"}
+    assert set(loaded) == {"nn", "opaque", "quant", "qnn", "qkernel"}
 
 
 def test_all_passes_are_registered() -> None:
