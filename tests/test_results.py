@@ -146,6 +146,7 @@ def target_file(tmp_path: Path, description: str) -> Path:
 OTHER: dict[str, list[Any]] = {
     "model": [perceptron(names=("a", "b")), perceptron(bias=np.ones(3, np.float32)), renamed()],
     "target": ["x86-64"],
+    "bit_widths": [{"first": "int4"}, {"*": "int4"}],
     "quant_strategy": ["float32", "int4", "mixed_int4_int8"],
     "calibration_data": [samples(SHAPE, seed=1), samples(SHAPE)[:3], samples(SHAPE)[::-1]],
     "calibration_method": ["minmax", "percentile"],
@@ -190,6 +191,13 @@ def test_another_argument_is_another_result(name: str, value: Any, runs: Runs) -
     assert runs.count == 2
     used(**{name: value})
     used()
+    assert runs.count == 2
+
+
+def test_the_order_of_patterns_counts(runs: Runs) -> None:
+    """The first that matches is the one that is used."""
+    for widths in ({"*": "int4", "first": "int8"}, {"first": "int8", "*": "int4"}):
+        used(bit_widths=widths)
     assert runs.count == 2
 
 

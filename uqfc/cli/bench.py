@@ -15,8 +15,8 @@ import uqfc_runtime
 from uqfc.cli.console import print_json, print_table, say
 from uqfc.cli.profile import profile_model
 from uqfc.cli.targets import AsJson
-from uqfc.compiler import QuantStrategy
 from uqfc.errors import ModelError, UqfcError
+from uqfc.options import QuantStrategy
 from uqfc.timing import Latency, measure, measure_parallel
 from uqfc_runtime import verification_inputs
 

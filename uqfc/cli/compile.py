@@ -11,10 +11,10 @@ import typer
 
 from uqfc.calibration import CalibrationMethod
 from uqfc.cli.console import print_table, progress, say
-from uqfc.compiler import QuantStrategy
 from uqfc.compiler import compile as compile_model
 from uqfc.errors import UqfcError
 from uqfc.model import UQR_SUFFIXES
+from uqfc.options import QuantStrategy
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc_runtime import LayerInfo
 from uqfc_runtime.info import MAX_THREADS

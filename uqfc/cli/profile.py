@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from uqfc.cli.compile import parse_shape
 from uqfc.cli.console import print_json, print_table, progress, say
-from uqfc.compiler import QuantStrategy
 from uqfc.compiler import compile as compile_model
 from uqfc.dialects.tensors import numpy_dtype, shape_of, type_of
 from uqfc.errors import UqfcError
 from uqfc.frontend import import_onnx
 from uqfc.interpreter import input_names, main_function
+from uqfc.options import QuantStrategy
 from uqfc.profile import LaunchProfile, Profile
 
 _SAMPLES = 2

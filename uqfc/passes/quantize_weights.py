@@ -13,7 +13,7 @@ clipped; with statistics the squared error of the layer's output is never above 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -139,16 +139,27 @@ def quantized(weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: 
 
 
 @dataclass(frozen=True)
+class QuantizedLayer:
+    """Constants of one layer: integers, what they stand for, and the bias if that changes."""
+
+    q: I32
+    params: QuantParams
+    bias: F32 | None
+
+
+@dataclass(frozen=True)
 class QuantizeWeightsPass(ModulePass):
     """``granularity`` is per_channel or per_tensor; ``symmetric`` and ``ranges`` (minmax or mse)
     default to what suits the weight type. ``statistics`` (by layer name) come from calibration and
-    are given in code only."""
+    are given in code only, as is ``memo``: what was computed for (layer, weight type), which is
+    taken from there when the pass runs on another copy of the same calibrated network."""
 
     name = "quantize-weights"
     granularity: str = "per_channel"
     symmetric: bool | None = None
     ranges: str | None = None
     statistics: Mapping[str, LayerStatistics] = field(default_factory=dict[str, LayerStatistics])
+    memo: MutableMapping[tuple[str, str], QuantizedLayer] | None = None
 
     def __post_init__(self) -> None:
         if self.granularity not in GRANULARITIES:
@@ -169,38 +180,49 @@ class QuantizeWeightsPass(ModulePass):
             return
         if decision.chosen not in SYMMETRIC:
             return
-        symmetric = SYMMETRIC[decision.chosen] if self.symmetric is None else self.symmetric
-        if (decision.chosen, symmetric) not in WEIGHT_TYPES:
-            raise UqfcError(f"layer '{layer.layer}': {decision.chosen} weights are symmetric")
-        kind = WEIGHT_TYPES[decision.chosen, symmetric]
-        bias = float_array(layer.bias)
+        key = layer.layer, decision.chosen
+        made = None if self.memo is None else self.memo.get(key)
+        if made is None:
+            made = self.quantize(*key, weight, float_array(layer.bias), x_scale)
+            if self.memo is not None:
+                self.memo[key] = made
+        element = STORAGE_ELEMENTS[made.params.storage]
+        constant = nn.ConstantOp(made.q.astype(numpy_dtype(element)), element)
+        cast = ScastOp(constant, UniformType(made.params))
+        restored = DcastOp(cast)
+        added: list[Operation] = [constant, cast, restored]
+        new_bias = None if made.bias is None else nn.ConstantOp(made.bias)
+        if new_bias is not None:
+            added.append(new_bias)
+        quantized_layer = with_operand_list(layer, weight=restored, bias=new_bias)
+        Rewriter.replace_op(layer, [*added, quantized_layer])
+
+    def quantize(
+        self, layer: str, dtype: str, weight: F32, bias: F32 | None, x_scale: float
+    ) -> QuantizedLayer:
+        """Weights of a type. UqfcError for a symmetry that the type lacks; CalibrationError for
+        values that are not finite."""
+        symmetric = SYMMETRIC[dtype] if self.symmetric is None else self.symmetric
+        if (dtype, symmetric) not in WEIGHT_TYPES:
+            raise UqfcError(f"layer '{layer}': {dtype} weights are symmetric")
+        kind = WEIGHT_TYPES[dtype, symmetric]
         if not all(v is None or np.isfinite(v).all() for v in (weight, bias)):
-            raise CalibrationError(f"layer '{layer.layer}': weights or bias are not all finite")
+            raise CalibrationError(f"layer '{layer}': weights or bias are not all finite")
         axis = 0 if self.granularity == "per_channel" else None
-        guess = first_guess(weight, decision.chosen, kind, axis, self.ranges or kind.method)
+        guess = first_guess(weight, dtype, kind, axis, self.ranges or kind.method)
         scale = usable_scales(np.atleast_1d(guess.scale), weight, bias, x_scale)
         zero_point = np.atleast_1d(guess.zero_point)
-        seen = self.statistics.get(layer.layer) if decision.chosen in RECONSTRUCTED else None
-        if decision.chosen == "binary":
+        seen = self.statistics.get(layer) if dtype in RECONSTRUCTED else None
+        if dtype == "binary":
             q = signs(weight)
         else:
             q = quantized(weight, kind, scale, zero_point, None if seen is None else seen.gram.gram)
         params = QuantParams.of(
             kind.storage, scale, zero_point, axis=axis, qmin=kind.qmin, qmax=kind.qmax
         )
-        if seen is not None:
-            restored = dequantize(q, *params.broadcast(weight.shape))
-            shift = bias_correction(weight, restored, seen.gram.mean)
-            bias = (np.zeros(len(weight)) if bias is None else bias) + shift
-            bias = bias.astype(np.float32)
-        element = STORAGE_ELEMENTS[kind.storage]
-        constant = nn.ConstantOp(q.astype(numpy_dtype(element)), element)
-        cast = ScastOp(constant, UniformType(params))
-        restored_op = DcastOp(cast)
-        added: list[Operation] = [constant, cast, restored_op]
-        new_bias = None
-        if seen is not None and bias is not None:
-            new_bias = nn.ConstantOp(bias)
-            added.append(new_bias)
-        quantized_layer = with_operand_list(layer, weight=restored_op, bias=new_bias)
-        Rewriter.replace_op(layer, [*added, quantized_layer])
+        if seen is None:
+            return QuantizedLayer(q, params, None)
+        restored = dequantize(q, *params.broadcast(weight.shape))
+        shift = bias_correction(weight, restored, seen.gram.mean)
+        corrected = (np.zeros(len(weight)) if bias is None else bias) + shift
+        return QuantizedLayer(q, params, corrected.astype(np.float32))

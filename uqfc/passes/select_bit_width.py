@@ -1,7 +1,8 @@
 """``select-bit-width``: a weight type for every layer, with its reason.
 
-Each layer gets the attributes ``weight_dtype`` (one of ``WIDTHS``, or ``float32``), ``requested``
-and ``reason``. A weight type that the target lacks falls back to the next wider one; a layer that
+Each layer gets the attributes ``weight_dtype`` (one of ``WEIGHT_DTYPES``), ``requested`` and
+``reason``. What is requested is what ``bit_widths`` names for the layer, or follows from the
+strategy. A weight type that the target lacks falls back to the next wider one; a layer that
 ``insert-observers`` left alone, because its weights are no constants, stays float32.
 
 Law: exact. Only attributes change.
@@ -9,8 +10,8 @@ Law: exact. Only attributes change.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, ModuleOp
@@ -30,6 +31,7 @@ from uqfc.targets import load_target
 
 __all__ = [
     "SENSITIVITY",
+    "WEIGHT_DTYPES",
     "WIDTHS",
     "Decision",
     "Reason",
@@ -41,6 +43,9 @@ __all__ = [
 
 WIDTHS = ("binary", "ternary", "int4", "int8")
 """Types of weights, each of which holds the values of those before it."""
+WEIGHT_DTYPES = (*reversed(WIDTHS), "float32")
+"""All that may be asked for a layer; with ``float32`` it computes in float32, on inputs that are
+rounded to 8 bits like those of other layers."""
 
 
 def narrowest_supported(requested: str, supported: Collection[str]) -> str:
@@ -54,13 +59,15 @@ class SelectBitWidthPass(ModulePass):
     """``strategy`` is one of ``WIDTHS`` or mixed_int4_int8; ``target`` a name or path.
 
     ``mixed_int4_int8`` keeps int8 where int4 would lose more than ``tolerance`` of the output's
-    power; a layer without that statistic counts as not sensitive.
+    power; a layer without that statistic counts as not sensitive. ``bit_widths``, given in code
+    only, has a type, or a decision that was made elsewhere, for layers by name.
     """
 
     name = "select-bit-width"
     strategy: str = "int8"
     target: str = "host"
     tolerance: float = 0.01
+    bit_widths: Mapping[str, str | Decision] = field(default_factory=dict[str, str | Decision])
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         supported = load_target(self.target).weight_dtypes
@@ -69,14 +76,22 @@ class SelectBitWidthPass(ModulePass):
                 set_decision(layer, self.decide(layer, supported))
 
     def decide(self, layer: nn.Conv2dOp | nn.LinearOp, supported: tuple[str, ...]) -> Decision:
-        requested = self.strategy if self.strategy in WIDTHS else "int4"
+        given = self.bit_widths.get(layer.layer)
+        requested = given.requested if isinstance(given, Decision) else given or self.narrowest
         if not isinstance(layer.x.owner, ObserveOp):
             return Decision(requested, "float32", Reason.NO_KERNEL)
-        if requested not in supported:
+        if isinstance(given, Decision):
+            return given
+        if requested != "float32" and requested not in supported:
             chosen = narrowest_supported(requested, supported)
             return Decision(requested, chosen, Reason.UNSUPPORTED_BY_TARGET)
         loss = layer.attributes.get(SENSITIVITY)
         sensitive = isinstance(loss, FloatAttr) and loss.value.data > self.tolerance
-        if self.strategy == "mixed_int4_int8" and sensitive:
+        if given is None and self.strategy == "mixed_int4_int8" and sensitive:
             return Decision(requested, "int8", Reason.SENSITIVE)
         return Decision(requested, requested, Reason.REQUESTED)
+
+    @property
+    def narrowest(self) -> str:
+        """What the strategy asks of a layer that nothing speaks against."""
+        return self.strategy if self.strategy in WIDTHS else "int4"
