@@ -74,7 +74,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["bench", "model.so", "--threads", "0"],
         ["bench", "model.so", "--callers", "0"],
         ["compile", "model.onnx", "-o", "m.so", "--threads", "257"],
-        ["targets", "surplus"],
+        ["targets", "host", "surplus"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +147,30 @@ def test_targets_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     tables = json.loads(capsys.readouterr().out)
     assert [table["name"] for table in tables] == list(available_targets())
     assert all(name in listed for name in available_targets())
+    rows = {line.split()[0]: line.split() for line in listed.splitlines()}
+    assert rows["edge_device_v2"][3:] == ["cdl", "-", "-", "-", "-", "-", "cdl"]
+    assert rows["kirkwood_npu"][3:] == ["cdl", "cdl", "cdl", "cdl", "-", "-", "cdl"]
+    assert rows["nvptx-sm90"][1:3] == ["table", "only"]
+
+
+def test_one_target_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "wasm32-simd128"]) == 0
+    shown = capsys.readouterr().out
+    assert "table only: no entry points and no runtime for WebAssembly" in shown
+    assert "SIMD      WebAssembly SIMD, 128 bits" in shown
+    (depthwise,) = [line for line in shown.splitlines() if line.startswith("depthwise ")]
+    assert "int8 int4 ternary binary  uint8 int8" in depthwise
+    assert depthwise.split()[-2:] == ["-", "2"]
+    assert main(["targets", "wasm32-simd128", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "table only"
+
+
+def test_the_schema_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == {"name", "description", "triple", "cpu", "isa", "kernels"}
+    assert "--schema" in errors_of(capsys, "targets", "host", "--schema")
 
 
 def test_callers_and_against_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import re
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from uqfc.errors import (
 )
 from uqfc.model import CompiledModel
 from uqfc.targets import load_target, missing_cpu_features
+from uqfc_runtime.artifact import ELF_MACHINES
 
 STRATEGIES = ("float32", "int8", "int4", "mixed_int4_int8", "ternary", "binary")
 TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64", "edge_device_v2", "kirkwood_npu")
@@ -322,10 +324,31 @@ def test_integer_products_need_no_calibration_data(strategy: str) -> None:
     assert np.allclose(network.run(x)["y"], x["x"] @ w, atol=6 * 128 * np.ptp(x["x"]) / 255)
 
 
+@pytest.mark.parametrize("target", ["cortex-a76", "neoverse-v1", "rv64gcv"])
+def test_object_files_of_other_architectures(target: str, tmp_path: Path) -> None:
+    """Their machine code cannot be run here; the network is the one of every target."""
+    model = compiled("int4", target=target, cache=False)
+    model.save(tmp_path / "model.o")
+    machine = int.from_bytes((tmp_path / "model.o").read_bytes()[18:20], "little")
+    assert machine == ELF_MACHINES[model.target.architecture]
+    assert str(model.network) == str(compiled("int4", target="x86-64", cache=False).network)
+    if missing_cpu_features(model.target):
+        with pytest.raises(TargetError, match=f"target {target} needs"):
+            model(samples(IMAGE)[0])
+
+
+@pytest.mark.parametrize("target", ["wasm32-simd128", "nvptx-sm90"])
+def test_a_table_without_code_is_refused_first(target: str) -> None:
+    """Before calibration data are looked at."""
+    with pytest.raises(TargetError, match=f"target {target}: a table only, .*: no "):
+        compiled(target=target, calibration_data=5)
+
+
 def test_a_table_that_has_no_kernels_is_refused_first(tmp_path: Path) -> None:
     """Before calibration data are looked at."""
-    table = load_target("avx512-vnni").model_dump(mode="json") | {"cpu_features": ["avx2"]}
+    shipped = resources.files("uqfc.targets").joinpath("avx512-vnni.toml").read_text()
+    table = re.sub(r"cpu_features = \[[^]]*\]", 'cpu_features = ["avx2"]', shipped)
     path = tmp_path / "device.toml"
-    path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+    path.write_text(table)
     with pytest.raises(TargetError, match="'cpu_features': isa 'vnni512' also needs: avx512f"):
         compiled(target=str(path), calibration_data=5)

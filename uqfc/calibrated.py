@@ -17,7 +17,6 @@ from uqfc.cache import Cache
 from uqfc.calibrate import Layer, Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
 from uqfc.codegen.isa import isa_for
-from uqfc.dialects import nn
 from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, ObserveOp, QcastOp
 from uqfc.dialects.tensors import Array, shape_of
@@ -43,7 +42,7 @@ from uqfc.passes.select_bit_width import (
     SelectBitWidthPass,
     decision_of,
 )
-from uqfc.passes.support.quantizable import LAYERS
+from uqfc.passes.support.quantizable import LAYERS, table_op
 from uqfc.passes.support.verifying import Verifier
 from uqfc.passes.uint8_inputs import UInt8, Uint8InputsPass
 from uqfc.passes.widen_weights import WidenWeightsPass
@@ -165,7 +164,8 @@ def calibrate_model(
 ) -> Calibrated:
     """Read, fuse and calibrate a float model once, to compile it with many assignments of types.
 
-    The arguments are those of ``uqfc.compile``. Raises UqfcError for a model that is quantized
+    The arguments are those of ``uqfc.compile``. A target that is a table only will do: what cannot
+    be compiled for it can be quantized for it. Raises UqfcError for a model that is quantized
     already, since it keeps its own types, and subclasses of it for what else the caller can mend.
     """
     options = Options(
@@ -178,7 +178,7 @@ def calibrate_model(
         pipeline=pipeline_of(pass_pipeline),
     )
     table = load_target(target)
-    isa_for(table)
+    isa_for(table)  # a table that LLVM refuses is refused before any work
     read = read_model(model, shapes)
     data = RecordedData(iterate(calibration_data, read.inputs, limit=calibration_samples))
     module, verifier = fused(read, options)
@@ -255,9 +255,8 @@ def facts_of(layer: Layer, table: Target) -> LayerFacts:
     macs = 1
     for size in (*shape_of(layer.result), *shape[1:]):
         macs *= size
-    conv = isinstance(layer, nn.Conv2dOp)
-    op = "linear" if not conv else "depthwise" if layer.is_depthwise else "conv2d"
-    choices = tuple(d for d in WEIGHT_DTYPES if d != "float32" and d in table.weight_dtypes)
+    op = table_op(layer)
+    choices = tuple(dtype for dtype in table.weights_for(op) if dtype != "float32")
     return LayerFacts(layer.layer, op, shape, macs, choices)
 
 

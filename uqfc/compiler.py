@@ -33,7 +33,7 @@ from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc.pipeline import Trace, parse_pipeline
 from uqfc.results import RecordedData, result_key
-from uqfc.targets import Target, load_target
+from uqfc.targets import Target, check_code, load_target
 
 
 def compile(  # noqa: A001 # read as `uqfc.compile`
@@ -102,6 +102,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
         pipeline_of(pass_pipeline),
     )
     table = load_target(target)
+    check_code(table)
     isa_for(table)  # a table that LLVM refuses is refused before any work
     read = read_model(model, shapes) if uqr is None else read_onnx(apply_uqr(model, uqr), shapes)
     data = None

@@ -37,7 +37,7 @@ from uqfc.passes.select_bit_width import Reason, decision_of
 from uqfc.passes.uint8_inputs import stands_for_bytes
 from uqfc.pipeline import Trace, kernel_passes, run_passes
 from uqfc.profile import Profile, profile
-from uqfc.targets import Target, missing_cpu_features
+from uqfc.targets import Target, check_code, missing_cpu_features
 from uqfc.version import __version__
 from uqfc_runtime import Model
 from uqfc_runtime.binding import Addresses
@@ -264,6 +264,7 @@ def build(
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UqfcError(f"threads: {threads} is out of range; accepted: 1 to {MAX_THREADS}")
+    check_code(table)
     kernels = network.clone()
     function = main_function(network)
     inputs = input_names(function)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +47,23 @@ def test_every_layer_gets_what_was_requested(strategy: str, module: ModuleOp) ->
 def test_a_target_without_int4_gets_int8(module: ModuleOp, strategy: str) -> None:
     chosen = run(with_observers(module), SelectBitWidthPass(strategy, "edge_device_v2"))
     assert set(decisions(chosen)) == {Decision("int4", "int8", Reason.UNSUPPORTED_BY_TARGET)}
+
+
+def test_what_a_layer_may_have_depends_on_its_op(tmp_path: Path) -> None:
+    source = resources.files("uqfc.targets").joinpath("edge_device_v2.toml").read_text()
+    more = '[[kernels]]\nops = ["linear"]\nweights = ["ternary"]\nactivations = ["uint8"]\n'
+    path = tmp_path / "device.toml"
+    path.write_text(source + more)
+    b = NetworkBuilder([(1, 4, 4, 8)])
+    weight = b.weights("plain", 8, 3, 3, 1)
+    x = b.layer(nn.Conv2dOp(b.block.args[0], weight, groups=8))
+    module = with_observers(b.module([b.linear(x, 3)]))
+    for strategy, expected in (("binary", "ternary"), ("ternary", "ternary"), ("int4", "int8")):
+        run(module, SelectBitWidthPass(strategy, str(path)))
+        depthwise, linear = decisions(module)
+        assert depthwise == Decision(strategy, "int8", Reason.UNSUPPORTED_BY_TARGET)
+        assert linear is not None
+        assert (linear.chosen, linear.is_fallback) == (expected, strategy != expected)
 
 
 @given(st.sampled_from(WIDTHS), st.sets(st.sampled_from(["float32", *WIDTHS])))

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from uqfc.calibration import CalibrationMethod
+from uqfc.cli.bit_widths import read_bit_widths
 from uqfc.cli.console import print_table, progress, say
 from uqfc.compiler import compile as compile_model
 from uqfc.errors import UqfcError
@@ -33,6 +34,10 @@ def compile_command(
     quant_strategy: Annotated[
         QuantStrategy, typer.Option(help="Bit width of the weights.")
     ] = QuantStrategy.INT8,
+    bit_widths: Annotated[
+        Path | None,
+        typer.Option(help='JSON file with types for layers: {"PATTERN": "int4", …}.'),
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Calibration data: .npz, .npy, or a directory of images."),
@@ -84,6 +89,7 @@ def compile_command(
             model,
             target=target,
             quant_strategy=quant_strategy,
+            bit_widths=None if bit_widths is None else read_bit_widths(bit_widths),
             calibration_data=calibrate,
             calibration_method=calibration_method,
             uqr=uqr,

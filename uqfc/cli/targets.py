@@ -1,38 +1,105 @@
-"""``uqfc targets``: the devices that there are tables for."""
+"""``uqfc targets``: the devices that there are tables for, and what their tables say."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from uqfc.cli.console import print_json, print_table
-from uqfc.targets import Target, available_targets, load_target, missing_cpu_features
+from uqfc.cli.console import print_json, print_table, say
+from uqfc.errors import UqfcError
+from uqfc.targets import (
+    Op,
+    Target,
+    WeightDtype,
+    available_targets,
+    load_target,
+    missing_cpu_features,
+    state_of,
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+_OPS: tuple[str, ...] = get_args(Op)
 
-def targets(as_json: AsJson = False) -> None:
-    """List the targets, what they support, and whether they run on this machine."""
-    tables = [load_target(name) for name in available_targets()]
-    if as_json:
-        print_json([{**t.model_dump(mode="json"), "missing_here": _missing(t)} for t in tables])
-        return
-    print_table(
-        ("target", "runs here", "kernels", "weights", "activations", "description"),
-        [
-            (
-                t.name,
-                f"no: lacks {' '.join(_missing(t))}" if _missing(t) else "yes",
-                t.isa,
-                " ".join(t.weight_dtypes),
-                " ".join(t.activation_dtypes),
-                t.description,
-            )
-            for t in tables
-        ],
+
+def targets(
+    name: Annotated[
+        str | None, typer.Argument(help="One device in full: a name, `host`, or a FILE.toml.")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a table.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the targets: which ops they have for which types of weights, and what runs here."""
+    if schema:
+        if name is not None:
+            raise UqfcError("--schema is of every table: give it without a name")
+        print_json(Target.model_json_schema())
+    elif name is not None:
+        table = load_target(name)
+        if as_json:
+            print_json(_document(table))
+        else:
+            _show(table)
+    else:
+        tables = [load_target(each) for each in available_targets()]
+        if as_json:
+            print_json([_document(table) for table in tables])
+        else:
+            _show_matrix(tables)
+
+
+def _document(table: Target) -> dict[str, object]:
+    """The table, and what depends on this machine."""
+    return {
+        **table.model_dump(mode="json"),
+        "state": str(state_of(table)),
+        "missing_here": list(missing_cpu_features(table)),
+    }
+
+
+def _show_matrix(tables: list[Target]) -> None:
+    """Initials of the ops that a device has for each type of weights."""
+    dtypes: tuple[str, ...] = get_args(WeightDtype)
+    rows = [
+        (
+            table.name,
+            state_of(table),
+            *(
+                "".join(op[0] for op in _OPS if dtype in table.weights_for(op)) or None
+                for dtype in dtypes
+            ),
+        )
+        for table in tables
+    ]
+    print_table(("target", "code", *dtypes), rows)
+    say(
+        f"weights for: {', '.join(f'{op[0]} {op}' for op in _OPS)}. `uqfc targets NAME`: all of one"
     )
 
 
-def _missing(target: Target) -> list[str]:
-    return list(missing_cpu_features(target))
+def _show(table: Target) -> None:
+    state, missing = state_of(table), missing_cpu_features(table)
+    why = table.no_code or (f"this machine lacks {' '.join(missing)}" if missing else "")
+    features = " ".join([table.cpu, *table.features])
+    simd = "-" if table.simd is None else f"{table.simd.name}, {table.simd.bits} bits"
+    sizes = {kind: size for kind, size in table.memory if size}
+    say(f"{table.name}: {table.description}")
+    say(f"code      {state}{f': {why}' if why else ''}")
+    say(f"device    {'modelled' if table.modelled else 'real'}")
+    say(f"LLVM      {table.triple}, {features}; kernels: {table.isa}")
+    say(f"SIMD      {simd}")
+    say(f"memory    {', '.join(f'{k} {v:,} bytes' for k, v in sizes.items()) or '-'}")
+    say("")
+    columns = ("ops", "weights", "activations", "scales", "blocks", "cost of a MAC")
+    rows = [
+        (
+            *(" ".join(part) for part in (k.ops, k.weights, k.activations, k.granularity)),
+            " ".join(map(str, k.groups)),
+            f"{k.cost:g}",
+        )
+        for k in table.kernels
+    ]
+    print_table(columns, rows, numeric=columns[5:])

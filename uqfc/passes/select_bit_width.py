@@ -2,8 +2,8 @@
 
 Each layer gets the attributes ``weight_dtype`` (one of ``WEIGHT_DTYPES``), ``requested`` and
 ``reason``. What is requested is what ``bit_widths`` names for the layer, or follows from the
-strategy. A weight type that the target lacks falls back to the next wider one; a layer that
-``insert-observers`` left alone, because its weights are no constants, stays float32.
+strategy. A weight type that the target lacks for the layer's op falls back to the next wider one;
+a layer that ``insert-observers`` left alone, because its weights are no constants, stays float32.
 
 Law: exact. Only attributes change.
 """
@@ -26,7 +26,7 @@ from uqfc.dialects.quant.decisions import (
     decision_of,
     set_decision,
 )
-from uqfc.passes.support.quantizable import LAYERS
+from uqfc.passes.support.quantizable import LAYERS, table_op
 from uqfc.targets import load_target
 
 __all__ = [
@@ -70,9 +70,10 @@ class SelectBitWidthPass(ModulePass):
     bit_widths: Mapping[str, str | Decision] = field(default_factory=dict[str, str | Decision])
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        supported = load_target(self.target).weight_dtypes
+        table = load_target(self.target)
         for layer in op.walk():
             if isinstance(layer, LAYERS):
+                supported = table.weights_for(table_op(layer))
                 set_decision(layer, self.decide(layer, supported))
 
     def decide(self, layer: nn.Conv2dOp | nn.LinearOp, supported: tuple[str, ...]) -> Decision:

@@ -28,6 +28,7 @@ from uqfc.passes.select_bit_width import (
     narrowest_supported,
     set_decision,
 )
+from uqfc.passes.support.quantizable import table_op
 from uqfc.passes.support.rewriting import constant_of
 from uqfc.targets import load_target
 
@@ -55,9 +56,9 @@ class WidenWeightsPass(ModulePass):
     target: str = "host"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        supported = load_target(self.target).weight_dtypes
+        table = load_target(self.target)
         for layer in [o for o in op.walk() if isinstance(o, IntegerLayerOp)]:
-            decision = decision_of(layer)
+            decision, supported = decision_of(layer), table.weights_for(table_op(layer))
             if decision is None or decision.chosen not in WIDTHS or decision.chosen in supported:
                 continue
             chosen = narrowest_supported(decision.chosen, supported)

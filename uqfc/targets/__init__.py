@@ -9,26 +9,43 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from uqfc.errors import TargetError
-from uqfc.targets.schema import ActivationDtype, Granularity, Isa, Target, WeightDtype
+from uqfc.targets.schema import (
+    ActivationDtype,
+    Capability,
+    Granularity,
+    Isa,
+    Kernels,
+    Memory,
+    Op,
+    Simd,
+    Target,
+    WeightDtype,
+)
 from uqfc_runtime.cpu import AMX, amx_permitted, architecture, cpu_features
 
 __all__ = [
     "ActivationDtype",
+    "Capability",
     "Granularity",
     "Isa",
+    "Op",
+    "State",
     "Target",
     "WeightDtype",
     "available_targets",
+    "check_code",
     "host_target",
     "load_target",
     "missing_cpu_features",
+    "state_of",
 ]
 
 HOST = "host"
@@ -36,6 +53,15 @@ ARTICLE_HOST = "target_device"
 """Another name of ``host``: what the article that uqfc started from calls any device."""
 _HOST_PREFERENCE = ("avx512-amx", "avx512-vnni", "avx-vnni", "x86-64-v3", "x86-64")
 _MAX_TABLE_BYTES = 64 * 1024
+_TABLES: Mapping[str, type[BaseModel]] = {"kernels": Kernels, "memory": Memory, "simd": Simd}
+
+
+class State(StrEnum):
+    """What can be done for a target, here."""
+
+    RUNS = "runs here"
+    COMPILES = "compiles only"
+    TABLE = "table only"
 
 
 def available_targets() -> tuple[str, ...]:
@@ -96,6 +122,21 @@ def missing_cpu_features(target: Target) -> tuple[str, ...]:
     return missing
 
 
+def state_of(target: Target) -> State:
+    """Whether code is generated for it, and whether that code runs on this machine."""
+    if target.no_code is not None:
+        return State.TABLE
+    return State.COMPILES if missing_cpu_features(target) else State.RUNS
+
+
+def check_code(target: Target) -> None:
+    """TargetError, with what is missing, for a table that no code is generated for."""
+    if target.no_code is not None:
+        raise TargetError(
+            f"target {target.name}: a table only, there is nothing to compile to: {target.no_code}"
+        )
+
+
 def _read_table(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
@@ -112,6 +153,10 @@ def _parse(source: str, data: bytes) -> Target:
         table = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise TargetError(f"{source}: not a TOML file: {error}") from error
+    return _checked(source, table)
+
+
+def _checked(source: str, table: Mapping[str, Any]) -> Target:
     try:
         return Target.model_validate(table)
     except ValidationError as error:
@@ -122,14 +167,22 @@ def _parse(source: str, data: bytes) -> Target:
 
 def _explain(detail: Mapping[str, Any]) -> str:
     """One line of an error message: the field, what is wrong, what is accepted."""
-    field = ".".join(str(part) for part in detail["loc"]) or "table"
+    place = [_shown(part) for part in detail["loc"]]
+    field = ".".join(place) or "table"
     if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(field, list(Target.model_fields), n=1)
+        known = list((_TABLES[place[0]] if len(place) > 1 else Target).model_fields)
+        close = difflib.get_close_matches(place[-1], known, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        return f"{field}: unknown field; {hint}accepted: {', '.join(Target.model_fields)}"
+        return f"{field}: unknown field; {hint}accepted: {', '.join(known)}"
     if detail["type"] == "missing":
         return f"{field}: required field is missing"
     given = repr(detail["input"])
     shown = given if len(given) <= 80 else given[:77] + "..."
     given_text = "" if field == "table" else f" (given: {shown})"
     return f"{field}: {detail['msg']}{given_text}"
+
+
+def _shown(part: object) -> str:
+    """A key or an index, which a stranger's file may have of any length and any characters."""
+    text = str(part)
+    return text if len(text) <= 64 and text.isprintable() else repr(text[:64])

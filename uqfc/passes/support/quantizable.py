@@ -8,6 +8,7 @@ from xdsl.dialects.builtin import f32
 from xdsl.ir import Operation, SSAValue
 
 from uqfc.dialects import nn
+from uqfc.dialects.qnn import QConv2dOp
 from uqfc.dialects.tensors import element_of, int_tuple, real, shape_of
 
 LAYERS = (nn.Conv2dOp, nn.LinearOp)
@@ -23,6 +24,13 @@ MOVEMENT = (
     nn.GatherOp,
 )
 """Ops whose result has the quantization of their first operand: they move bits."""
+
+
+def table_op(op: Operation) -> str:
+    """What a target's table calls a layer, float or integer: an ``Op`` of its schema."""
+    if not isinstance(op, nn.Conv2dOp | QConv2dOp):
+        return "linear"
+    return "depthwise" if op.is_depthwise else "conv2d"
 
 
 def is_constant(value: SSAValue) -> bool:
