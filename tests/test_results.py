@@ -31,9 +31,11 @@ from uqfc.errors import CalibrationError, UqfcError
 from uqfc.frontend import CONVERTERS, read_onnx
 from uqfc.frontend.onnx_ops.registry import Converter
 from uqfc.interpreter.registry import CONTEXTUAL_MEANINGS, MEANINGS
+from uqfc.latency import LatencyTable
 from uqfc.model import CompiledModel
 from uqfc.passes.uint8_inputs import UInt8
 from uqfc.results import RecordedData
+from uqfc.targets import load_target
 
 SHAPE = (2, 6)
 INPUT = {"x": samples(SHAPE)[0]}
@@ -136,6 +138,19 @@ def renamed() -> onnx.ModelProto:
     return model
 
 
+def measured(microseconds: float) -> LatencyTable:
+    """A table for this machine's target with one measurement."""
+    entry = {"op": "linear", "geometry": "none", "dtype": "int8", "macs": 1, "bytes": 1}
+    return LatencyTable.from_document(
+        {
+            "target": load_target("host").name,
+            "cpu": "a CPU",
+            "fixed": 1.0,
+            "layers": [entry | {"microseconds": microseconds}],
+        }
+    )
+
+
 def target_file(tmp_path: Path, description: str) -> Path:
     table = Path(uqfc.__file__).parent / "targets" / "x86-64.toml"
     path = tmp_path / "mine.toml"
@@ -146,6 +161,7 @@ def target_file(tmp_path: Path, description: str) -> Path:
 OTHER: dict[str, list[Any]] = {
     "model": [perceptron(names=("a", "b")), perceptron(bias=np.ones(3, np.float32)), renamed()],
     "target": ["x86-64"],
+    "latencies": [measured(2.0), measured(3.0)],
     "bit_widths": [{"first": "int4"}, {"*": "int4"}],
     "quant_strategy": ["float32", "int4", "mixed_int4_int8"],
     "calibration_data": [samples(SHAPE, seed=1), samples(SHAPE)[:3], samples(SHAPE)[::-1]],

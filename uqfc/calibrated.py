@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from uqfc.cache import Cache
 from uqfc.calibrate import Layer, Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
 from uqfc.codegen.isa import isa_for
+from uqfc.dialects import nn
 from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, ObserveOp, QcastOp
-from uqfc.dialects.tensors import Array, shape_of
+from uqfc.dialects.tensors import Array, int_tuple, shape_of
 from uqfc.errors import CalibrationError, FallbackError, UqfcError
 from uqfc.frontend import OnnxModel, ReadModel
 from uqfc.model import CompiledModel, Keeping, Origin, build
@@ -68,14 +70,15 @@ class LayerFacts:
     choices: tuple[str, ...]
     """Types of weights that the target has for it, the widest first; ``float32``, which every
     layer can have, is not among them."""
+    geometry: str = ""
+    """All that the time of its kernel depends on beside the weights' type."""
+    activation_bytes: int = 0
+    """Of input, residual and result, at one byte an element."""
 
     @property
     def elements(self) -> int:
         """How many weights."""
-        count = 1
-        for size in self.weight_shape:
-            count *= size
-        return count
+        return prod(self.weight_shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,12 +255,28 @@ def calibrated(
 def facts_of(layer: Layer, table: Target) -> LayerFacts:
     """What an assignment depends on."""
     shape = shape_of(layer.weight)
-    macs = 1
-    for size in (*shape_of(layer.result), *shape[1:]):
-        macs *= size
+    macs = prod((*shape_of(layer.result), *shape[1:]))
     op = table_op(layer)
     choices = tuple(dtype for dtype in table.weights_for(op) if dtype != "float32")
-    return LayerFacts(layer.layer, op, shape, macs, choices)
+    activations = [layer.x, layer.result] + ([] if layer.residual is None else [layer.residual])
+    count = sum(prod(shape_of(value)) for value in activations)
+    return LayerFacts(layer.layer, op, shape, macs, choices, geometry(layer), count)
+
+
+def geometry(layer: Layer) -> str:
+    """Shapes, window and what is fused, e.g. ``1x8x8x3 * 8x3x3x3, padding 1x1x1x1, relu``."""
+    facts = [
+        "x".join(map(str, shape_of(layer.x))) + " * " + "x".join(map(str, shape_of(layer.weight)))
+    ]
+    if isinstance(layer, nn.Conv2dOp):
+        window = {"strides": layer.strides, "padding": layer.padding, "dilations": layer.dilations}
+        facts += [f"{name} {'x'.join(map(str, int_tuple(v)))}" for name, v in window.items()]
+        facts.append(f"groups {layer.groups.value.data}")
+    if layer.activation is not None:
+        facts.append(layer.activation.data.name)
+    if layer.residual is not None:
+        facts.append("residual")
+    return ", ".join(facts)
 
 
 def finish(

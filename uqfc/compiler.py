@@ -17,6 +17,7 @@ from uqfc.codegen.isa import isa_for
 from uqfc.errors import UqfcError
 from uqfc.frontend import ReadModel, read_onnx
 from uqfc.frontend.uqr import apply_uqr
+from uqfc.latency import LatencyTable, latency_table
 from uqfc.model import CompiledModel, Keeping
 from uqfc.options import (
     Options,
@@ -42,6 +43,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     target: str | Path = "host",
     quant_strategy: str = "int8",
     bit_widths: Mapping[str, str] | None = None,
+    latencies: LatencyTable | str | Path | None = None,
     calibration_data: object = None,
     calibration_method: str = "mse",
     calibration_samples: int | None = None,
@@ -66,7 +68,8 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     UQR, ``prepare_qat``): such a model keeps its own types, whatever the strategy.
     ``bit_widths`` has types for some layers, by name or pattern (``fnmatch``; the first that
     matches counts): ``int8``, ``int4``, ``ternary``, ``binary`` or ``float32``; the others follow
-    ``quant_strategy``.
+    ``quant_strategy``. ``latencies``: a table of ``uqfc profile-target``; a layer for which the
+    strategy's type was measured, or is estimated, to be slower than int8 keeps int8.
     ``weight_quant`` may say how weights are quantized: ``granularity`` (``channel`` or ``tensor``),
     ``symmetric``, ``ranges`` (``minmax`` or ``mse``). ``uqr``: a document (a JSON file's path, or
     its content) with the quantization of a float ONNX model; what it does not name stays float32
@@ -88,6 +91,7 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
     Raises subclasses of UqfcError for everything that the caller can mend.
     """
     strategy = one_of(QuantStrategy, quant_strategy, "quant_strategy")
+    measured = latency_table(latencies)
     options = Options(
         model_name(model),
         str(target),
@@ -98,10 +102,13 @@ def compile(  # noqa: A001 # read as `uqfc.compile`
         threads,
         strict,
         autotune,
+        None if measured is None else measured.model_dump(mode="json"),
         uint8_types(input_types),
         pipeline_of(pass_pipeline),
     )
     table = load_target(target)
+    if measured is not None:
+        measured.check(table)
     check_code(table)
     isa_for(table)  # a table that LLVM refuses is refused before any work
     read = read_model(model, shapes) if uqr is None else read_onnx(apply_uqr(model, uqr), shapes)
@@ -150,6 +157,9 @@ def compile_read(
         trace,
         with_statistics=strategy != QuantStrategy.INT8 or any(d != "int8" for d in given.values()),
     )
-    select = SelectBitWidthPass(strategy, options.target, bit_widths=given)
+    taken: dict[tuple[str, str], float] = {}
+    if options.latencies is not None:
+        taken = LatencyTable.from_document(options.latencies).by_layer(calibration.layers)
+    select = SelectBitWidthPass(strategy, options.target, bit_widths=given, microseconds=taken)
     quantized = calibration.decided(select, trace)
     return finish(quantized, table, options, origin, strategy, keeping, trace)

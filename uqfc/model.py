@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 from xdsl.dialects.builtin import ModuleOp, f32
 from xdsl.dialects.func import FuncOp
@@ -36,7 +37,7 @@ from uqfc.interpreter import Interpreter, input_names, main_function, output_nam
 from uqfc.passes.select_bit_width import Reason, decision_of
 from uqfc.passes.uint8_inputs import stands_for_bytes
 from uqfc.pipeline import Trace, kernel_passes, run_passes
-from uqfc.profile import Profile, profile
+from uqfc.profile import Profile, launch_times, profile
 from uqfc.targets import Target, check_code, missing_cpu_features
 from uqfc.version import __version__
 from uqfc_runtime import Model
@@ -147,6 +148,20 @@ class CompiledModel:
         return profile(
             self.kernels, self.target, self.info, model, runs=runs, warmup=warmup, cache=cache
         )
+
+    def launch_times(self, *, runs: int, warmup: int) -> tuple[dict[str, float], float]:
+        """Median microseconds of the kernels of each layer, by name, and of a call, on one thread.
+
+        Raises TargetError if this machine cannot run the target's code.
+        """
+        model, cache = self._loaded, None if self.keeping is None else self.keeping.cache
+        times, calls = launch_times(
+            self.kernels, self.target, self.info, model, runs=runs, warmup=warmup, cache=cache
+        )
+        taken: dict[str, float] = {}
+        for layer, median in zip(self.layers, np.median(times, axis=0), strict=True):
+            taken[layer.name] = taken.get(layer.name, 0.0) + float(median)
+        return taken, float(np.median(calls)) / 1e3
 
     def save(self, path: str | Path, *, prefix: str | None = None) -> None:
         """Write a shared object (``.so``), or an object file with its header (``.o`` and ``.h``).

@@ -45,6 +45,8 @@ class Options:
     threads: int = 1
     strict: bool = False
     autotune: bool = False
+    latencies: Mapping[str, Any] | None = None
+    """Document of a ``LatencyTable``."""
     inputs: Mapping[str, UInt8] = field(default_factory=dict[str, UInt8])
     pipeline: str | Sequence[ModulePass] = ""
 

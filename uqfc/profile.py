@@ -110,13 +110,10 @@ def profile(
     ``info`` describes the network and ``model`` is its ordinary build. Inputs are generated: no
     kernel's time depends on their values. Raises TargetError for code that is not for x86-64.
     """
-    if target.architecture != "x86_64":
-        raise TargetError(f"target {target.name}: only x86_64 code can be profiled")
-    isa = isa_for(target)
-    counted = _profiling_build(kernels, info, isa, cache)
-    counters, durations, cycles_per_us = _measure(counted, model, runs, warmup)
-    times = np.diff(counters) / cycles_per_us
-    limits = Limits(isa)
+    times, durations = launch_times(
+        kernels, target, info, model, runs=runs, warmup=warmup, cache=cache
+    )
+    limits = Limits(isa_for(target))
     works = [work_of(op) for op in kernels.walk() if isinstance(op, LaunchOp)]
     sizes = model.info.weights_bytes, model.info.arena_bytes
     launches: list[LaunchProfile] = []
@@ -143,6 +140,27 @@ def profile(
         Latency.of(durations),
         float(np.median(times.sum(axis=1))),
     )
+
+
+def launch_times(
+    kernels: ModuleOp,
+    target: Target,
+    info: Mapping[str, Any],
+    model: Model,
+    *,
+    runs: int,
+    warmup: int,
+    cache: Cache | None = None,
+) -> tuple[NDArray[np.float64], list[int]]:
+    """Microseconds [runs, launches], and nanoseconds of ordinary calls that took turns with them.
+
+    The arguments are those of ``profile``. TargetError for code that is not for x86-64.
+    """
+    if target.architecture != "x86_64":
+        raise TargetError(f"target {target.name}: only x86_64 code can be profiled")
+    counted = _profiling_build(kernels, info, isa_for(target), cache)
+    counters, durations, cycles_per_us = _measure(counted, model, runs, warmup)
+    return np.diff(counters) / cycles_per_us, durations
 
 
 def _limit_us(

@@ -13,6 +13,7 @@ from uqfc.cli.compile import compile_command
 from uqfc.cli.console import complain
 from uqfc.cli.convert import convert
 from uqfc.cli.inspect import inspect
+from uqfc.cli.profile_target import profile_target
 from uqfc.cli.run import run
 from uqfc.cli.targets import targets
 from uqfc.cli.verify import verify
@@ -36,6 +37,7 @@ app.command()(bench)
 app.command()(inspect)
 app.command()(verify)
 app.command()(targets)
+app.command()(profile_target)
 app.command()(cache)
 
 

@@ -38,6 +38,10 @@ def compile_command(
         Path | None,
         typer.Option(help='JSON file with types for layers: {"PATTERN": "int4", …}.'),
     ] = None,
+    latencies: Annotated[
+        Path | None,
+        typer.Option(help="A table of `uqfc profile-target`: no narrower type that is slower."),
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Calibration data: .npz, .npy, or a directory of images."),
@@ -90,6 +94,7 @@ def compile_command(
             target=target,
             quant_strategy=quant_strategy,
             bit_widths=None if bit_widths is None else read_bit_widths(bit_widths),
+            latencies=latencies,
             calibration_data=calibrate,
             calibration_method=calibration_method,
             uqr=uqr,

@@ -47,6 +47,9 @@ WEIGHT_DTYPES = (*reversed(WIDTHS), "float32")
 """All that may be asked for a layer; with ``float32`` it computes in float32, on inputs that are
 rounded to 8 bits like those of other layers."""
 
+NOISE = 0.05
+"""Share of a latency that two measurements of one kernel may differ by."""
+
 
 def narrowest_supported(requested: str, supported: Collection[str]) -> str:
     """The first of ``WIDTHS``, from ``requested`` on, that a target has; int8 if it has none."""
@@ -61,6 +64,11 @@ class SelectBitWidthPass(ModulePass):
     ``mixed_int4_int8`` keeps int8 where int4 would lose more than ``tolerance`` of the output's
     power; a layer without that statistic counts as not sensitive. ``bit_widths``, given in code
     only, has a type, or a decision that was made elsewhere, for layers by name.
+
+    ``microseconds``, given in code only, has what was measured by layer and type. Where it is
+    there, latency is what counts, beyond what the strategy says: a layer for which the strategy's
+    type was measured to be slower than int8, by more than ``NOISE`` of it, gets int8, ``slower``.
+    A type that ``bit_widths`` names was asked for as such, and is kept.
     """
 
     name = "select-bit-width"
@@ -68,6 +76,9 @@ class SelectBitWidthPass(ModulePass):
     target: str = "host"
     tolerance: float = 0.01
     bit_widths: Mapping[str, str | Decision] = field(default_factory=dict[str, str | Decision])
+    microseconds: Mapping[tuple[str, str], float] = field(
+        default_factory=dict[tuple[str, str], float]
+    )
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         table = load_target(self.target)
@@ -90,7 +101,14 @@ class SelectBitWidthPass(ModulePass):
         sensitive = isinstance(loss, FloatAttr) and loss.value.data > self.tolerance
         if given is None and self.strategy == "mixed_int4_int8" and sensitive:
             return Decision(requested, "int8", Reason.SENSITIVE)
+        if given is None and self.is_slower(layer.layer, requested):
+            return Decision(requested, "int8", Reason.SLOWER)
         return Decision(requested, requested, Reason.REQUESTED)
+
+    def is_slower(self, layer: str, dtype: str) -> bool:
+        """Whether the type was measured to take longer than int8."""
+        taken, wide = (self.microseconds.get((layer, d)) for d in (dtype, "int8"))
+        return taken is not None and wide is not None and taken > wide * (1 + NOISE)
 
     @property
     def narrowest(self) -> str:
