@@ -37,7 +37,7 @@ _BITS: Mapping[str, int] = {"float32": 32, "int8": 8, "fp8_e4m3": 8, "fp8_e5m2":
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Count = Annotated[StrictInt, Field(ge=0, le=1 << 60)]
 Microseconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-Coefficients = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 class LayerLatency(BaseModel):
@@ -144,10 +144,10 @@ class LatencyTable(BaseModel):
         return {key: float(np.mean(values)) for key, values in found.items()}
 
     @cached_property
-    def _fits(self) -> dict[tuple[str, str], Coefficients]:
+    def _fits(self) -> dict[tuple[str, str], Floats]:
         return {}
 
-    def _coefficients(self, op: str, dtype: str) -> Coefficients:
+    def _coefficients(self, op: str, dtype: str) -> Floats:
         if (op, dtype) not in self._fits:
             of_type = [entry for entry in self.layers if entry.dtype == dtype]
             if not of_type:
@@ -170,8 +170,8 @@ def latency_table(given: LatencyTable | str | Path | None) -> LatencyTable | Non
     return LatencyTable.load(given)
 
 
-def fitted(entries: Sequence[LayerLatency]) -> Coefficients:
-    """Coefficients [3] of MACs, bytes and 1, none below 0, with the least squares of the relative
+def fitted(entries: Sequence[LayerLatency]) -> Floats:
+    """Floats [3] of MACs, bytes and 1, none below 0, with the least squares of the relative
     errors: the best of the unconstrained solutions on each subset of them that has no sign wrong
     (Lawson and Hanson, Solving Least Squares Problems, ch. 23: the optimum is one of those)."""
     times = np.array([max(entry.microseconds, 1e-9) for entry in entries])
@@ -181,8 +181,8 @@ def fitted(entries: Sequence[LayerLatency]) -> Coefficients:
     best, least = np.zeros(3), np.inf
     for count in (1, 2, 3):
         for chosen in combinations(range(3), count):
-            columns = relative[:, chosen] / scale[list(chosen)]
-            solution: Coefficients = np.linalg.lstsq(columns, np.ones(len(times)), rcond=None)[0]
+            columns: Floats = relative[:, chosen] / scale[list(chosen)]
+            solution = np.linalg.lstsq(columns, np.ones(len(times)), rcond=None)[0]
             loss = float(np.square(columns @ solution - 1).sum())
             if (solution >= 0).all() and loss < least:
                 best, least = np.zeros(3), loss
