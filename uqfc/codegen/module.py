@@ -30,9 +30,14 @@ POINTER_BYTES = 8
 
 
 class Blob:
-    """Constants one after the other, each aligned to 64 bytes and stored once."""
+    """Constants one after the other, each aligned to 64 bytes.
 
-    def __init__(self) -> None:
+    Equal ones are stored once if they may be ``shared``; if not, the place of each depends on
+    nothing but the sizes of those before it.
+    """
+
+    def __init__(self, shared: bool = True) -> None:
+        self.shared = shared
         self._parts: list[bytes] = []
         self._offsets: dict[bytes, int] = {}
         self.size = 0
@@ -40,7 +45,7 @@ class Blob:
     def add(self, array: NDArray[Any]) -> int:
         """The offset of the array's bytes."""
         data = np.ascontiguousarray(array).tobytes()
-        if data in self._offsets:
+        if self.shared and data in self._offsets:
             return self._offsets[data]
         offset = self.size
         padding = -len(data) % ALIGNMENT
@@ -85,12 +90,13 @@ class Emitter:
         llvm: Any | None = None,
         name: str = RUN,
         threads: int = 1,
+        shared: bool = True,
     ) -> None:
         self.block = function.body.block
         self.input_count = input_count
         self.isa = isa
         self.llvm = new_module(isa, "uqfc") if llvm is None else llvm
-        self.blob = Blob()
+        self.blob = Blob(shared)
         self.offsets: dict[tuple[LaunchOp, int], int] = {}
         parameters = dict.fromkeys(("inputs", "outputs", "arena", "weights"), "ptr")
         parameters |= {"part": "i64", "parts": "i64", "sync": "ptr"}
@@ -151,9 +157,12 @@ class Emitter:
         return self.b.pointer("arena") + view.offset.value.data
 
 
-def emit_module(module: ModuleOp, input_count: int, isa: Isa, threads: int = 1) -> Compiled:
+def emit_module(
+    module: ModuleOp, input_count: int, isa: Isa, threads: int = 1, *, shared: bool = True
+) -> Compiled:
     """LLVM code of ``@main`` after ``plan-memory``; its first ``input_count`` arguments: inputs.
 
-    A run may have ``threads`` parts, for which the memory was planned.
+    A run may have ``threads`` parts, for which the memory was planned. ``shared``: equal constants
+    are stored once; without it, constants can be replaced by others of their size.
     """
-    return Emitter(main_of(module), input_count, isa, threads=threads).run()
+    return Emitter(main_of(module), input_count, isa, threads=threads, shared=shared).run()
