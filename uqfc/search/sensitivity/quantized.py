@@ -1,0 +1,93 @@
+"""Runs any assignment of weight types on compiled kernels, by replacing constants.
+
+The network with one weight type everywhere is lowered once for each type, with 4-bit weights held
+as 8-bit ones (``widen-weights``, which is exact); the constants of a layer then come from the
+network of its type. Every bit of the outputs is that of the network compiled for the assignment:
+sums of integers do not depend on how the weights are stored. Where the kernels of a type differ
+(because its weights allow, or ask for, other instructions) an assignment is compiled by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from uqfc.cache import Cache
+from uqfc.calibrated import Calibrated
+from uqfc.dialects.nn import ConstantOp
+from uqfc.dialects.qnn import IntegerLayerOp
+from uqfc.dialects.tensors import Array
+from uqfc.passes.support.rewriting import constant_of
+from uqfc.passes.widen_weights import widen
+from uqfc.pipeline import integer_passes, run_passes
+from uqfc.search.sensitivity.kernels import Assembled, Runner, assemble
+
+LARGE = 2.0**40
+"""A multiplier with which no kernel can know that its results are bounded."""
+
+
+class QuantizedNetworks:
+    """All networks that differ in the weight types of their layers, on this machine.
+
+    ``reference`` has the widest type of every layer, and is the fallback for layers that an
+    assignment does not name.
+    """
+
+    def __init__(self, calibrated: Calibrated, cache: Cache | None = None) -> None:
+        self.calibrated = calibrated
+        self.cache = cache
+        self.layers = tuple(layer for layer in calibrated.layers if layer.choices)
+        self.reference = {layer.name: layer.choices[0] for layer in self.layers}
+        network = self._integer(self.reference)
+        self._same: dict[str, Assembled] = {}
+        self._present: dict[str, str] = {}
+        self._general = Runner(assemble(unbounded(network)), cache)
+        dtypes = dict.fromkeys(dtype for layer in self.layers for dtype in layer.choices)
+        for dtype in dtypes:
+            found = assemble(self._integer(self._everywhere(dtype)))
+            if found.fits(self._general.base):
+                self._same[dtype] = found
+
+    def run(
+        self, bit_widths: Mapping[str, str], samples: Sequence[Mapping[str, Array]]
+    ) -> list[Array]:
+        """Every output of all samples, [samples, *shape] each."""
+        wanted = {**self.reference, **bit_widths}
+        if not set(wanted.values()) <= set(self._same):
+            return Runner(assemble(self._integer(wanted)), self.cache).run(samples)
+        for layer, dtype in wanted.items():
+            if self._present.get(layer) != dtype:
+                self._general.set(layer, self._same[dtype].of_layer(layer))
+                self._present[layer] = dtype
+        return self._general.run(samples)
+
+    def _everywhere(self, dtype: str) -> dict[str, str]:
+        """The type for all layers that can have it."""
+        return {
+            layer.name: dtype if dtype in layer.choices else layer.choices[0]
+            for layer in self.layers
+        }
+
+    def _integer(self, bit_widths: Mapping[str, str]) -> ModuleOp:
+        module = self.calibrated.quantized(bit_widths)
+        run_passes(module, integer_passes())
+        for op in list(module.walk()):
+            if isinstance(op, IntegerLayerOp):
+                widen(op)
+        return module
+
+
+def unbounded(network: ModuleOp) -> ModuleOp:
+    """A copy whose kernels are right for all weights: its multipliers promise nothing."""
+    module = network.clone()
+    for op in list(module.walk()):
+        multiplier = constant_of(op.multiplier) if isinstance(op, IntegerLayerOp) else None
+        if not isinstance(op, IntegerLayerOp) or multiplier is None:
+            continue
+        large = ConstantOp(np.full_like(multiplier, LARGE))
+        Rewriter.insert_op(large, InsertPoint.before(op))
+        op.operands[list(op.operands).index(op.multiplier)] = large.result
+    return module

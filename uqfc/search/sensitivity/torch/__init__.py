@@ -1,0 +1,1 @@
+"""The part of sensitivity that needs PyTorch."""
