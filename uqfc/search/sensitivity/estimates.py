@@ -13,7 +13,7 @@ FEW = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646)
 
 
 def t_quantile(freedom: int) -> float:
-    """Quantile 0.975 of Student's t (Abramowitz and Stegun, 26.7.5; to four digits)."""
+    """Quantile 0.975 of Student's t (Abramowitz and Stegun, 26.7.5): within 2e-4 of it."""
     if freedom <= len(FEW):
         return FEW[freedom - 1]
     z, v = NORMAL, freedom

@@ -32,8 +32,9 @@ LARGE = 2.0**40
 class QuantizedNetworks:
     """All networks that differ in the weight types of their layers, on this machine.
 
-    ``reference`` has the widest type of every layer, and is the fallback for layers that an
-    assignment does not name.
+    ``reference`` has the widest type of every layer, which those have that an assignment does not
+    name. ``same``: by weight type, the network with that type everywhere, where its code is the
+    one that is shared.
     """
 
     def __init__(self, calibrated: Calibrated, cache: Cache | None = None) -> None:
@@ -42,25 +43,30 @@ class QuantizedNetworks:
         self.layers = tuple(layer for layer in calibrated.layers if layer.choices)
         self.reference = {layer.name: layer.choices[0] for layer in self.layers}
         network = self._integer(self.reference)
-        self._same: dict[str, Assembled] = {}
+        self.same: dict[str, Assembled] = {}
         self._present: dict[str, str] = {}
         self._general = Runner(assemble(unbounded(network)), cache)
         dtypes = dict.fromkeys(dtype for layer in self.layers for dtype in layer.choices)
         for dtype in dtypes:
             found = assemble(self._integer(self._everywhere(dtype)))
             if found.fits(self._general.base):
-                self._same[dtype] = found
+                self.same[dtype] = found
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Types between which layers change without compiling anything."""
+        return tuple(self.same)
 
     def run(
         self, bit_widths: Mapping[str, str], samples: Sequence[Mapping[str, Array]]
     ) -> list[Array]:
         """Every output of all samples, [samples, *shape] each."""
         wanted = {**self.reference, **bit_widths}
-        if not set(wanted.values()) <= set(self._same):
+        if not set(wanted.values()) <= set(self.same):
             return Runner(assemble(self._integer(wanted)), self.cache).run(samples)
         for layer, dtype in wanted.items():
             if self._present.get(layer) != dtype:
-                self._general.set(layer, self._same[dtype].of_layer(layer))
+                self._general.set(layer, self.same[dtype].of_layer(layer))
                 self._present[layer] = dtype
         return self._general.run(samples)
 

@@ -111,7 +111,7 @@ def quadratic_forms(
 def loss(outputs: Sequence[Tensor], labels: Tensor | None) -> Tensor:
     """Mean cross-entropy in nats: axes but the first and the last are averaged, outputs added up.
 
-    Without labels the target is the softmax itself.
+    Without labels the target is the softmax itself. UqfcError for labels that are no classes.
     """
     total = outputs[0].new_zeros(())
     for output in outputs:
@@ -119,6 +119,10 @@ def loss(outputs: Sequence[Tensor], labels: Tensor | None) -> Tensor:
         if labels is None:
             target = functional.softmax(logits.detach(), dim=-1)
         else:
+            wrong = labels[(labels < 0) | (labels >= logits.shape[-1])]
+            if len(wrong):
+                accepted = f"0 to {logits.shape[-1] - 1}"
+                raise UqfcError(f"sensitivity: label {int(wrong[0])}; accepted: {accepted}")
             target = labels.repeat_interleave(len(logits) // len(labels))
         total = total + functional.cross_entropy(logits, target)
     return total

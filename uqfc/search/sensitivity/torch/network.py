@@ -12,6 +12,7 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.ir import SSAValue
 
 from uqfc.dialects import nn
+from uqfc.dialects.tensors import Array
 from uqfc.interpreter import input_names, main_function
 from uqfc.passes.support.quantizable import LAYERS
 from uqfc.qat.float_ops import evaluate
@@ -28,9 +29,7 @@ class TorchNetwork:
         self._constants: dict[SSAValue, Tensor] = {}
         for op in self.function.body.block.ops:
             if isinstance(op, nn.ConstantOp):
-                tensor = torch.from_numpy(op.array.copy())
-                floats = tensor.dtype.is_floating_point
-                self._constants[op.result] = tensor.to(dtype) if floats else tensor
+                self._constants[op.result] = self._tensor(op.array)
         for op in self.function.body.block.ops:
             if isinstance(op, LAYERS) and op.layer in layers:
                 self.weights[op.layer] = self._constants[op.weight].requires_grad_()
@@ -41,7 +40,7 @@ class TorchNetwork:
         values: dict[SSAValue, Tensor] = dict(self._constants)
         for name, argument in zip(input_names(self.function), block.args, strict=True):
             batch = np.concatenate([sample[name] for sample in samples])
-            values[argument] = torch.from_numpy(batch).to(self.dtype)
+            values[argument] = self._tensor(batch)
         for op in block.ops:
             operands = [values[value] for value in op.operands]
             if isinstance(op, ReturnOp):
@@ -49,3 +48,8 @@ class TorchNetwork:
             if not isinstance(op, nn.ConstantOp):
                 values[op.results[0]] = evaluate(op, operands)
         raise ValueError("the network returns nothing")
+
+    def _tensor(self, array: Array) -> Tensor:
+        """A copy; floats get the network's type."""
+        tensor = torch.from_numpy(array.copy())
+        return tensor.to(self.dtype) if tensor.dtype.is_floating_point else tensor
