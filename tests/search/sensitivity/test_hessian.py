@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,9 +58,7 @@ def trace_of(calibrated: Calibrated, labels: NDArray[np.int64] | None) -> Hessia
     return HessianTrace(setting, 8, torch.float64)
 
 
-def exact_hessian(
-    measurement: HessianTrace, layer: str, monkeypatch: pytest.MonkeyPatch
-) -> torch.Tensor:
+def exact_hessian(measurement: HessianTrace, layer: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """By torch's own second derivatives, [6, 6]."""
     network, setting = measurement.network, measurement.setting
     ops = [op for op in network.function.body.block.ops if isinstance(op, LAYERS)]
@@ -68,7 +67,7 @@ def exact_hessian(
     targets = None if setting.labels is None else torch.from_numpy(setting.labels)
     fixed = [y.detach() for y in network.run(setting.samples)]
 
-    def total(values: torch.Tensor) -> torch.Tensor:
+    def total(values: Any) -> Any:
         monkeypatch.setitem(network._constants, place, values)
         outputs = network.run(setting.samples)
         if targets is not None:
@@ -76,7 +75,7 @@ def exact_hessian(
         target = torch.softmax(fixed[0], dim=-1)
         return torch.nn.functional.cross_entropy(outputs[0], target)
 
-    hessian: Callable[..., torch.Tensor] = torch.autograd.functional.hessian
+    hessian: Callable[..., Any] = torch.autograd.functional.hessian
     return hessian(total, weight.detach()).reshape(weight.numel(), -1)
 
 
@@ -112,14 +111,14 @@ def test_one_probe_is_exact_where_the_hessian_is_diagonal() -> None:
         helper.make_node("Tanh", ["h"], ["t"], name="curve"),
         helper.make_node("Gemm", ["t", "w2"], ["y"], name="two", transB=1),
     ]
-    weights = {"w1": np.float32([[0.7]]), "w2": np.float32([[1.5], [-0.5]])}
+    weights = {"w1": np.array([[0.7]], np.float32), "w2": np.array([[1.5], [-0.5]], np.float32)}
     network = model(nodes, {"x": (1, 1)}, {"y": (1, 2)}, weights, "diagonal")
-    data = [np.float32([[x]]) for x in (-1.0, 0.5, 2.0)]
+    data = [np.array([[x]], np.float32) for x in (-1.0, 0.5, 2.0)]
     calibrated = calibrate_model(network, calibration_data=data, cache=False)
     setting = Setting(calibrated, read_samples(calibrated, data, 9), {"one": ("int8", "int4")})
     (found,) = HessianTrace(setting, 8, torch.float64).measure("one", 0, 8).values()
     assert found.tolist() == [found[0]] * 8
-    w, x = 0.7, np.float64([-1.0, 0.5, 2.0])
+    w, x = 0.7, np.array([-1.0, 0.5, 2.0])
     t = np.tanh(np.float64(np.float32(w)) * x)
     p = 1 / (1 + np.exp(-2.0 * t))  # of two logits that are 2 t apart
     expected = np.mean(p * (1 - p) * (2.0 * (1 - t**2) * x) ** 2)  # Gauss-Newton

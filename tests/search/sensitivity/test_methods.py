@@ -135,7 +135,9 @@ def test_a_step_is_the_largest_that_is_small(calibrated: Calibrated) -> None:
     found = [
         kl_divergence(
             setting.float_outputs,
-            networks.run(setting.samples, {"stem": original + np.float32(step) * direction}),
+            networks.run(
+                setting.samples, {"stem": original + (step * direction).astype(np.float32)}
+            ),
         ).mean()
         for step in (epsilon, 2 * epsilon)
     ]
