@@ -19,6 +19,7 @@ from uqfc.version import __version__
 
 if TYPE_CHECKING:
     from uqfc.qat import export, finetune, prepare_qat
+    from uqfc.search import search_bit_width
 
 __all__ = [
     "CompiledModel",
@@ -30,6 +31,7 @@ __all__ = [
     "finetune",
     "prepare_qat",
     "read_uqr",
+    "search_bit_width",
     "write_uqr",
 ]
 
@@ -38,6 +40,8 @@ TRAINING = ("export", "finetune", "prepare_qat")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "search_bit_width":
+        return import_module("uqfc.search").search_bit_width
     if name not in TRAINING:
         raise AttributeError(f"module 'uqfc' has no attribute '{name}'")
     try:

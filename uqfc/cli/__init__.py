@@ -1,4 +1,5 @@
-"""The command ``uqfc``. Exit status: 0 success, 1 a check failed, 2 an error of the user's."""
+"""The command ``uqfc``. Exit status: 0 success, 1 a check failed, 2 an error of the user's;
+of ``uqfc search`` also 3, no result within the limits, and 130, interrupted."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from uqfc.cli.convert import convert
 from uqfc.cli.inspect import inspect
 from uqfc.cli.profile_target import profile_target
 from uqfc.cli.run import run
+from uqfc.cli.search import search
 from uqfc.cli.targets import targets
 from uqfc.cli.verify import verify
 from uqfc.errors import UqfcError
@@ -34,6 +36,7 @@ app.command("compile")(compile_command)
 app.command()(convert)
 app.command()(run)
 app.command()(bench)
+app.command()(search)
 app.command()(inspect)
 app.command()(verify)
 app.command()(targets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from uqfc.errors import UqfcError
 
@@ -16,25 +16,29 @@ def read_bit_widths(path: Path) -> dict[str, str]:
 
     UqfcError, which names the file, for what is no JSON object of strings, or too large.
     """
+    found = read_object(path, "bit widths", '{"*.dw": "int8", "head": "int4"}')
+    for pattern, dtype in found.items():
+        if not isinstance(dtype, str):
+            raise UqfcError(f"{path}: '{pattern}': accepted: the name of a type, such as int8")
+    return found
+
+
+def read_object(path: Path, what: str, example: str) -> dict[str, Any]:
+    """A JSON object. UqfcError, which names the file, for anything else, or what is too large."""
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise UqfcError(f"{path}: cannot read the bit widths: {error}") from error
+        raise UqfcError(f"{path}: cannot read the {what}: {error}") from error
     if len(data) > _MOST_BYTES:
-        raise UqfcError(f"{path}: bit widths are at most {_MOST_BYTES} bytes")
+        raise UqfcError(f"{path}: {what} are at most {_MOST_BYTES} bytes")
     try:
         found: Any = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
-        raise UqfcError(f"{path}: not a JSON file of bit widths: {error}") from error
+        raise UqfcError(f"{path}: not a JSON file of {what}: {error}") from error
     if not isinstance(found, dict):
-        raise UqfcError(f'{path}: accepted: an object such as {{"*.dw": "int8", "head": "int4"}}')
-    widths: dict[str, str] = {}
-    for pattern, dtype in found.items():  # pyright: ignore[reportUnknownVariableType] # JSON
-        if not isinstance(dtype, str):
-            raise UqfcError(f"{path}: '{pattern}': accepted: the name of a type, such as int8")
-        widths[str(pattern)] = dtype  # pyright: ignore[reportUnknownArgumentType]
-    return widths
+        raise UqfcError(f"{path}: accepted: an object such as {example}")
+    return cast("dict[str, Any]", found)
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

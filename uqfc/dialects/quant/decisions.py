@@ -20,6 +20,7 @@ class Reason(StrEnum):
     WOULD_SATURATE = "would_saturate"
     ACCURACY_CONSTRAINT = "accuracy_constraint"
     LATENCY_CONSTRAINT = "latency_constraint"
+    SIZE_CONSTRAINT = "size_constraint"
 
 
 @dataclass(frozen=True)
