@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,6 +202,47 @@ def test_assignments_that_are_refused(change: dict[str, Any], message: str) -> N
     with pytest.raises(UqfcError) as caught:
         network.compile(widths)
     assert message in str(caught.value)
+
+
+def device(folder: Path, kernels: str) -> Path:
+    """A table with other kernels than ``x86-64``."""
+    shipped = resources.files("uqfc.targets").joinpath("x86-64.toml").read_text()
+    path = folder / "device.toml"
+    path.write_text(shipped[: shipped.index("[[kernels]]")] + kernels)
+    return path
+
+
+def test_only_scales_that_the_device_has(tmp_path: Path) -> None:
+    path = device(
+        tmp_path,
+        """[[kernels]]
+        ops = ["conv2d", "depthwise", "linear"]
+        weights = ["int8", "int4"]
+        activations = ["uint8"]
+        granularity = ["per_tensor"]""",
+    )
+    with pytest.raises(TargetError, match="conv2d 'stem': no weights with per_channel scales; acc"):
+        compiled(target=path)
+    model = compiled(target=path, weight_quant={"granularity": "tensor"}, quant_strategy="int4")
+    assert set(decisions(model).values()) == {("int4", "int4", "requested")}
+
+
+def test_an_op_that_the_device_lacks_stays_float(tmp_path: Path) -> None:
+    path = device(
+        tmp_path,
+        """[[kernels]]
+        ops = ["conv2d", "linear"]
+        weights = ["int8"]
+        activations = ["uint8"]""",
+    )
+    found = decisions(model := compiled(target=path))
+    assert found["depthwise"] == ("int8", "float32", "unsupported_by_target")
+    assert {found[name] for name in LAYERS if name != "depthwise"} == {
+        ("int8", "int8", "requested")
+    }
+    (x,) = samples(IMAGE, 1, seed=3)
+    assert same_bits(model.run({"image": x})["logits"], model.reference({"image": x})["logits"])
+    assert calibrated(target=path).layers[1].choices == ()
 
 
 def test_unknown_targets_are_refused_first() -> None:

@@ -22,7 +22,7 @@ from uqfc.dialects import nn
 from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, ObserveOp, QcastOp
 from uqfc.dialects.tensors import Array, int_tuple, shape_of
-from uqfc.errors import CalibrationError, FallbackError, UqfcError
+from uqfc.errors import CalibrationError, FallbackError, TargetError, UqfcError
 from uqfc.frontend import OnnxModel, ReadModel
 from uqfc.model import CompiledModel, Keeping, Origin, build
 from uqfc.options import (
@@ -107,7 +107,13 @@ class Calibrated:
         Raises UqfcError for layers that are missing or unknown, and for types that there are not.
         """
         self.check(bit_widths)
-        return self.decided(SelectBitWidthPass(target=self.options.target, bit_widths=bit_widths))
+        return self.decided(
+            SelectBitWidthPass(
+                target=self.options.target,
+                bit_widths=bit_widths,
+                granularity=self.weights.granularity,
+            )
+        )
 
     def compile(self, bit_widths: Mapping[str, str | Decision]) -> CompiledModel:
         """Compile ``quantized(bit_widths)``: the artifact that ``uqfc.compile`` makes of it.
@@ -247,17 +253,33 @@ def calibrated(
     if options.strategy == QuantStrategy.MIXED:
         annotate_sensitivity(module, statistics)
     layers = [op for op in module.walk() if isinstance(op, LAYERS)]
-    facts = tuple(facts_of(op, table) for op in layers if isinstance(op.x.owner, ObserveOp))
+    quantizable = [op for op in layers if isinstance(op.x.owner, ObserveOp)]
+    check_granularity(quantizable, table, weights.granularity)
+    facts = tuple(facts_of(op, table, weights.granularity) for op in quantizable)
     weights = replace(weights, statistics=statistics)
     return Calibrated(module, table, facts, options, weights, origin, keeping)
 
 
-def facts_of(layer: Layer, table: Target) -> LayerFacts:
+def check_granularity(layers: Iterable[Layer], table: Target, granularity: str) -> None:
+    """TargetError where a device has kernels for a layer, but only with other scales of weights."""
+    for layer in layers:
+        op = table_op(layer)
+        had = [k.granularity for k in table.kernels if op in k.ops and k.weights != ("float32",)]
+        kinds = {kind for each in had for kind in each}
+        if kinds and granularity not in kinds:
+            accepted = ", ".join(sorted(kind.removeprefix("per_") for kind in kinds))
+            raise TargetError(
+                f"target {table.name}: {op} '{layer.layer}': no weights with {granularity} scales; "
+                f"accepted for weight_quant's granularity: {accepted}"
+            )
+
+
+def facts_of(layer: Layer, table: Target, granularity: str) -> LayerFacts:
     """What an assignment depends on."""
     shape = shape_of(layer.weight)
     macs = prod((*shape_of(layer.result), *shape[1:]))
     op = table_op(layer)
-    choices = tuple(dtype for dtype in table.weights_for(op) if dtype != "float32")
+    choices = tuple(dtype for dtype in table.weights_for(op, granularity) if dtype != "float32")
     activations = [layer.x, layer.result] + ([] if layer.residual is None else [layer.residual])
     count = sum(prod(shape_of(value)) for value in activations)
     return LayerFacts(layer.layer, op, shape, macs, choices, geometry(layer), count)

@@ -160,6 +160,12 @@ def compile_read(
     taken: dict[tuple[str, str], float] = {}
     if options.latencies is not None:
         taken = LatencyTable.from_document(options.latencies).by_layer(calibration.layers)
-    select = SelectBitWidthPass(strategy, options.target, bit_widths=given, microseconds=taken)
+    select = SelectBitWidthPass(
+        strategy,
+        options.target,
+        bit_widths=given,
+        granularity=calibration.weights.granularity,
+        microseconds=taken,
+    )
     quantized = calibration.decided(select, trace)
     return finish(quantized, table, options, origin, strategy, keeping, trace)

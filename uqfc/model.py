@@ -150,13 +150,21 @@ class CompiledModel:
         )
 
     def launch_times(self, *, runs: int, warmup: int) -> tuple[dict[str, float], float]:
-        """Median microseconds of the kernels of each layer, by name, and of a call, on one thread.
+        """Median microseconds of the kernels of each layer, by name, and of a call, on one thread,
+        where one call follows the other.
 
         Raises TargetError if this machine cannot run the target's code.
         """
         model, cache = self._loaded, None if self.keeping is None else self.keeping.cache
         times, calls = launch_times(
-            self.kernels, self.target, self.info, model, runs=runs, warmup=warmup, cache=cache
+            self.kernels,
+            self.target,
+            self.info,
+            model,
+            runs=runs,
+            warmup=warmup,
+            cache=cache,
+            in_turn=False,
         )
         taken: dict[str, float] = {}
         for layer, median in zip(self.layers, np.median(times, axis=0), strict=True):

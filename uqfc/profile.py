@@ -111,7 +111,7 @@ def profile(
     kernel's time depends on their values. Raises TargetError for code that is not for x86-64.
     """
     times, durations = launch_times(
-        kernels, target, info, model, runs=runs, warmup=warmup, cache=cache
+        kernels, target, info, model, runs=runs, warmup=warmup, cache=cache, in_turn=True
     )
     limits = Limits(isa_for(target))
     works = [work_of(op) for op in kernels.walk() if isinstance(op, LaunchOp)]
@@ -151,15 +151,18 @@ def launch_times(
     runs: int,
     warmup: int,
     cache: Cache | None = None,
+    in_turn: bool,
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Microseconds [runs, launches], and nanoseconds of ordinary calls that took turns with them.
+    """Microseconds [runs, launches], and nanoseconds of ordinary calls.
 
-    The arguments are those of ``profile``. TargetError for code that is not for x86-64.
+    ``in_turn``: both see the same machine, but each finds the caches as the other left them.
+    Otherwise the ordinary calls come after all others. The other arguments are those of
+    ``profile``. TargetError for code that is not for x86-64.
     """
     if target.architecture != "x86_64":
         raise TargetError(f"target {target.name}: only x86_64 code can be profiled")
     counted = _profiling_build(kernels, info, isa_for(target), cache)
-    counters, durations, cycles_per_us = _measure(counted, model, runs, warmup)
+    counters, durations, cycles_per_us = _measure(counted, model, runs, warmup, in_turn)
     return np.diff(counters) / cycles_per_us, durations
 
 
@@ -197,7 +200,7 @@ def _counters_name(outputs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _measure(
-    counted: Model, ordinary: Model, runs: int, warmup: int
+    counted: Model, ordinary: Model, runs: int, warmup: int, in_turn: bool
 ) -> tuple[Counters, list[int], float]:
     """Counters [runs, launches + 1], nanoseconds of ordinary calls, cycles a microsecond.
 
@@ -214,13 +217,20 @@ def _measure(
     for i in range(-max(2, warmup), runs):
         start = time.perf_counter_ns()
         counted.run(inputs, out)
-        between = time.perf_counter_ns()
-        ordinary.run(inputs, plain)
-        stop = time.perf_counter_ns()
         if i >= -1:
             taken.append(counters.copy())
             starts.append(start)
-            durations.append(stop - between)
+        if in_turn:
+            durations.append(_duration(ordinary, inputs, plain))
+    if not in_turn:
+        durations = [_duration(ordinary, inputs, plain) for _ in range(-max(2, warmup), runs)]
     cycles = int(taken[-1][0] - taken[0][0])
     cycles_per_us = cycles / ((starts[-1] - starts[0]) / 1e3)
-    return np.stack(taken[1:]), durations[1:], cycles_per_us
+    return np.stack(taken[1:]), durations[-runs:], cycles_per_us
+
+
+def _duration(model: Model, inputs: Mapping[str, Any], out: Mapping[str, NDArray[Any]]) -> int:
+    """Nanoseconds of one call."""
+    start = time.perf_counter_ns()
+    model.run(inputs, out)
+    return time.perf_counter_ns() - start

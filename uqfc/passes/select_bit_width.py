@@ -2,8 +2,9 @@
 
 Each layer gets the attributes ``weight_dtype`` (one of ``WEIGHT_DTYPES``), ``requested`` and
 ``reason``. What is requested is what ``bit_widths`` names for the layer, or follows from the
-strategy. A weight type that the target lacks for the layer's op falls back to the next wider one;
-a layer that ``insert-observers`` left alone, because its weights are no constants, stays float32.
+strategy. A weight type that the target lacks for the layer's op falls back to the next wider one,
+to float32 if there is none; a layer that ``insert-observers`` left alone, because its weights are
+no constants, stays float32.
 
 Law: exact. Only attributes change.
 """
@@ -60,6 +61,7 @@ def narrowest_supported(requested: str, supported: Collection[str]) -> str:
 @dataclass(frozen=True)
 class SelectBitWidthPass(ModulePass):
     """``strategy`` is one of ``WIDTHS`` or mixed_int4_int8; ``target`` a name or path.
+    ``granularity``: of the scales that weights will have.
 
     ``mixed_int4_int8`` keeps int8 where int4 would lose more than ``tolerance`` of the output's
     power; a layer without that statistic counts as not sensitive. ``bit_widths``, given in code
@@ -76,6 +78,7 @@ class SelectBitWidthPass(ModulePass):
     target: str = "host"
     tolerance: float = 0.01
     bit_widths: Mapping[str, str | Decision] = field(default_factory=dict[str, str | Decision])
+    granularity: str = "per_channel"
     microseconds: Mapping[tuple[str, str], float] = field(
         default_factory=dict[tuple[str, str], float]
     )
@@ -84,7 +87,7 @@ class SelectBitWidthPass(ModulePass):
         table = load_target(self.target)
         for layer in op.walk():
             if isinstance(layer, LAYERS):
-                supported = table.weights_for(table_op(layer))
+                supported = table.weights_for(table_op(layer), self.granularity)
                 set_decision(layer, self.decide(layer, supported))
 
     def decide(self, layer: nn.Conv2dOp | nn.LinearOp, supported: tuple[str, ...]) -> Decision:
@@ -95,7 +98,8 @@ class SelectBitWidthPass(ModulePass):
         if isinstance(given, Decision):
             return given
         if requested != "float32" and requested not in supported:
-            chosen = narrowest_supported(requested, supported)
+            nearest = narrowest_supported(requested, supported)
+            chosen = nearest if nearest in supported else "float32"
             return Decision(requested, chosen, Reason.UNSUPPORTED_BY_TARGET)
         loss = layer.attributes.get(SENSITIVITY)
         sensitive = isinstance(loss, FloatAttr) and loss.value.data > self.tolerance

@@ -162,9 +162,11 @@ class Target(BaseModel):
         """Every combination of the table, in its order."""
         return tuple(found for entry in self.kernels for found in entry.expanded())
 
-    def weights_for(self, op: str) -> tuple[str, ...]:
-        """The types of weights that there are kernels of an op for, as ``WeightDtype`` orders."""
-        had = {weight for entry in self.kernels if op in entry.ops for weight in entry.weights}
+    def weights_for(self, op: str, granularity: str | None = None) -> tuple[str, ...]:
+        """The types of weights that there are kernels of an op for, as ``WeightDtype`` orders;
+        ``granularity``: of those with such scales."""
+        entries = [e for e in self.kernels if op in e.ops and granularity in (None, *e.granularity)]
+        had = {weight for entry in entries for weight in entry.weights}
         return tuple(dtype for dtype in get_args(WeightDtype) if dtype in had)
 
     def cost(self, op: str, weight: str) -> float | None:

@@ -212,6 +212,8 @@ class Converter:
             before = given(weights)
         if before is None or before.requested == "float32":
             return Decision("float32", "float32", Reason.REQUESTED)
+        if before.chosen == "float32":
+            return before
         quantized = self.operands_are_quantized(layer)
         reason = Reason.WOULD_SATURATE if quantized else Reason.NO_KERNEL
         return Decision(before.requested, "float32", reason)
