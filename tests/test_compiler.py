@@ -22,6 +22,7 @@ from tests.onnx_models import (
     samples,
 )
 from tests.passes.graphs import same_bits
+from uqfc.codegen.isa import known
 from uqfc.errors import (
     CalibrationError,
     FallbackError,
@@ -335,6 +336,16 @@ def test_object_files_of_other_architectures(target: str, tmp_path: Path) -> Non
     if missing_cpu_features(model.target):
         with pytest.raises(TargetError, match=f"target {target} needs"):
             model(samples(IMAGE)[0])
+
+
+@pytest.mark.parametrize("target", ["cortex-a76", "neoverse-v1", "rv64gcv"])
+def test_llvm_knows_what_shipped_tables_name(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is only asked about tables of users, since asking takes another process."""
+    monkeypatch.setattr(known, "_shipped", frozenset)
+    table = load_target(target)
+    known.check_known.__wrapped__(table.triple, table.cpu, table.features)
+    with pytest.raises(TargetError, match=r"abacus.* LLVM: "):
+        known.check_known.__wrapped__(table.triple, "abacus", table.features)
 
 
 @pytest.mark.parametrize("target", ["wasm32-simd128", "nvptx-sm90"])

@@ -242,6 +242,9 @@ def calibrated(
     """
     weights = options.weights({})
     run_passes(module, [EqualizeLayersPass(), InsertObserversPass()], trace, verifier)
+    layers = [op for op in module.walk() if isinstance(op, LAYERS)]
+    quantizable = [op for op in layers if isinstance(op.x.owner, ObserveOp)]
+    check_granularity(quantizable, table, weights.granularity)
     if data is None:
         raise CalibrationError(
             f"quantization to {options.strategy} needs calibration data: an .npz or .npy file, "
@@ -252,9 +255,6 @@ def calibrated(
     )
     if options.strategy == QuantStrategy.MIXED:
         annotate_sensitivity(module, statistics)
-    layers = [op for op in module.walk() if isinstance(op, LAYERS)]
-    quantizable = [op for op in layers if isinstance(op.x.owner, ObserveOp)]
-    check_granularity(quantizable, table, weights.granularity)
     facts = tuple(facts_of(op, table, weights.granularity) for op in quantizable)
     weights = replace(weights, statistics=statistics)
     return Calibrated(module, table, facts, options, weights, origin, keeping)
@@ -287,9 +287,7 @@ def facts_of(layer: Layer, table: Target, granularity: str) -> LayerFacts:
 
 def geometry(layer: Layer) -> str:
     """Shapes, window and what is fused, e.g. ``1x8x8x3 * 8x3x3x3, padding 1x1x1x1, relu``."""
-    facts = [
-        "x".join(map(str, shape_of(layer.x))) + " * " + "x".join(map(str, shape_of(layer.weight)))
-    ]
+    facts = [" * ".join("x".join(map(str, shape_of(v))) for v in (layer.x, layer.weight))]
     if isinstance(layer, nn.Conv2dOp):
         window = {"strides": layer.strides, "padding": layer.padding, "dilations": layer.dilations}
         facts += [f"{name} {'x'.join(map(str, int_tuple(v)))}" for name, v in window.items()]
