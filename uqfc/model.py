@@ -29,7 +29,7 @@ from uqfc.codegen.select_kernels import Tuner
 from uqfc.codegen.team import TEAM, team_object
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.qkernel import ALIGNMENT, LaunchOp, as_tensor, yielded
-from uqfc.dialects.qnn import IntegerLayerOp
+from uqfc.dialects.qnn import FORMAT_OF, Float8LayerOp, IntegerLayerOp, format_of
 from uqfc.dialects.tensors import Array, element_of, numpy_dtype
 from uqfc.errors import TargetError, UqfcError
 from uqfc.frontend.uqr import summary, write_uqr
@@ -354,13 +354,12 @@ def layer_info(launch: LaunchOp) -> dict[str, Any]:
     decision = decision_of(op)
     floats = any(
         element_of(r) == f32 for o in launch.meaning if not is_cast(o) for r in o.results
-    ) and not isinstance(op, IntegerLayerOp)
-    activation = "float32" if floats else str(numpy_dtype(element_of(op.results[0])))
+    ) and not isinstance(op, IntegerLayerOp | Float8LayerOp)
     entry: dict[str, Any] = {
         "name": layer_name(launch) or layer_name(op),
         "op": op.name,
         "weight_dtype": decision.chosen if decision else None,
-        "activation_dtype": "uint8" if isinstance(op, IntegerLayerOp) else activation,
+        "activation_dtype": "float32" if floats else activation_dtype(op),
         "kernel": launch.kernel_name,
         "chosen_by": None if launch.chosen_by is None else launch.chosen_by.data,
         "requested": decision.requested if decision else None,
@@ -372,5 +371,16 @@ def layer_info(launch: LaunchOp) -> dict[str, Any]:
     return entry
 
 
+def activation_dtype(op: Operation) -> str:
+    """What an op that is not in float32 works on: that of a layer's input, or of the result."""
+    if isinstance(op, IntegerLayerOp):
+        return "uint8"
+    if isinstance(op, Float8LayerOp):
+        return format_of(op.x).dtype
+    element = element_of(op.results[0])
+    return FORMAT_OF[element].dtype if element in FORMAT_OF else str(numpy_dtype(element))
+
+
 def is_cast(op: Operation) -> bool:
-    return op.name in ("qnn.dequantize", "qnn.quantize", "nn.constant")
+    casts = ("qnn.dequantize", "qnn.quantize", "qnn.float8_dequantize", "qnn.float8_quantize")
+    return op.name in (*casts, "nn.constant")

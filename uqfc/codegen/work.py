@@ -16,7 +16,16 @@ from xdsl.ir import Operation
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.nn import ConstantOp
 from uqfc.dialects.qkernel import LaunchOp, memref_bytes
-from uqfc.dialects.tensors import element_count, element_of, i4, i16, shape_of, ui4
+from uqfc.dialects.tensors import (
+    element_count,
+    element_of,
+    f8_e4m3,
+    f8_e5m2,
+    i4,
+    i16,
+    shape_of,
+    ui4,
+)
 
 MacKind: TypeAlias = Literal["s8", "s4", "s16", "f32"]
 """Of the weights: as ``isa.dot.DotKind``, or float32."""
@@ -60,9 +69,9 @@ def work_of(launch: LaunchOp) -> Work:
 
 
 def mac_kind(op: Operation) -> MacKind:
-    """How a layer's or a product's right operand is multiplied."""
+    """How a layer's or a product's right operand is multiplied (8-bit floats: decoded)."""
     element = element_of(op.operands[1])
-    if element == f32:
+    if element in (f32, f8_e4m3, f8_e5m2):
         return "f32"
     if element == i16:
         return "s16"
@@ -86,5 +95,7 @@ REDUCTIONS: dict[type[Operation], Callable[[Any], int]] = {
     qnn.QConv2dOp: _taps,
     qnn.QLinearOp: _taps,
     qnn.QMatmulOp: _columns,
+    qnn.Float8Conv2dOp: _taps,
+    qnn.Float8LinearOp: _taps,
 }
 """Products in each element of an op's result."""

@@ -13,6 +13,8 @@ from xdsl.dialects.builtin import (
     BytesAttr,
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
+    Float8E4M3FNType,
+    Float8E5M2Type,
     Float32Type,
     FloatAttr,
     IntegerAttr,
@@ -39,6 +41,8 @@ i4 = IntegerType(4)
 ui2 = IntegerType(2, Signedness.UNSIGNED)
 i2 = IntegerType(2)
 i16 = IntegerType(16)
+f8_e4m3 = Float8E4M3FNType()
+f8_e5m2 = Float8E5M2Type()
 
 ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
     f32: np.dtype(np.float32),
@@ -53,8 +57,11 @@ ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
     i16: np.dtype(np.int16),
     i32: np.dtype(np.int32),
     i64: np.dtype(np.int64),
+    f8_e4m3: np.dtype(np.uint8),
+    f8_e5m2: np.dtype(np.uint8),
 }
-"""How the elements of a tensor are held in NumPy. Values below 8 bits take a byte each."""
+"""How the elements of a tensor are held in NumPy. Values below 8 bits take a byte each; 8-bit floats
+are held as their codes."""
 
 NARROW: dict[Attribute, tuple[int, int]] = {i4: (-8, 7), ui4: (0, 15), i2: (-2, 1), ui2: (0, 3)}
 """Bounds of the types that take a whole byte in NumPy."""

@@ -5,7 +5,7 @@ Slow and obvious on purpose. ``Interpreter().run(module, inputs)`` gives the out
 
 from __future__ import annotations
 
-from uqfc.interpreter import nn, nn_layers, nn_reductions, qkernel, qnn, quant
+from uqfc.interpreter import float8, nn, nn_layers, nn_reductions, qkernel, qnn, quant
 from uqfc.interpreter.engine import (
     Interpreter,
     Observe,
@@ -23,7 +23,7 @@ from uqfc.interpreter.products import (
 )
 from uqfc.interpreter.registry import CONTEXTUAL_MEANINGS, MEANINGS, contextual_meaning, meaning
 
-FAMILIES = (nn, nn_layers, nn_reductions, quant, qnn, qkernel)
+FAMILIES = (nn, nn_layers, nn_reductions, quant, qnn, float8, qkernel)
 """Modules whose import registers meanings."""
 
 __all__ = [

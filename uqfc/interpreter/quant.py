@@ -1,10 +1,10 @@
-"""Meanings of the ``quant`` casts. Quantized elements are held as int32 storage values."""
+"""Meanings of the ``quant`` casts. Quantized elements are held as int32 storage values, or codes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from uqfc import numerics
+from uqfc import float8, numerics
 from uqfc.dialects import quant
 from uqfc.dialects.quant import UniformType, uniform_of
 from uqfc.dialects.tensors import Array, element_of, numpy_dtype
@@ -16,12 +16,17 @@ from uqfc.numerics import F32, I32
 def qcast(op: quant.QcastOp, x: F32) -> Array:
     params = uniform_of(op.result)
     scale, zero_point = params.broadcast(x.shape)
+    if params.float8 is not None:
+        return float8.quantize(x, scale, params.float8).astype(np.int32)
     return numerics.quantize(x, scale, zero_point, params.qmin, params.qmax)
 
 
 @meaning(quant.DcastOp)
 def dcast(op: quant.DcastOp, x: I32) -> Array:
-    scale, zero_point = uniform_of(op.x).broadcast(x.shape)
+    params = uniform_of(op.x)
+    scale, zero_point = params.broadcast(x.shape)
+    if params.float8 is not None:
+        return float8.dequantize(x, scale, params.float8)
     return numerics.dequantize(x, scale, zero_point)
 
 

@@ -34,6 +34,8 @@ ELEMENTWISE = (
     nn.CastOp,
     qnn.QuantizeOp,
     qnn.DequantizeOp,
+    qnn.Float8QuantizeOp,
+    qnn.Float8DequantizeOp,
     qnn.QAddOp,
     qnn.QMulOp,
 )

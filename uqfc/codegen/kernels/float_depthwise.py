@@ -7,9 +7,9 @@ up to 64 bytes past its end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
@@ -36,6 +36,10 @@ class FloatDepthwiseKernel(FunctionKernel):
     """
 
     over_read = 64
+    element_bytes: ClassVar[int] = 4
+    """Of x."""
+    extra_parameters: ClassVar[Mapping[str, str]] = {}
+    """Of the function, after the others."""
 
     isa: Isa
     dims: ConvDims
@@ -51,9 +55,13 @@ class FloatDepthwiseKernel(FunctionKernel):
         return self.dims.kernel[0] * self.dims.kernel[1]
 
     @property
+    def _formats(self) -> str:
+        return "f32"
+
+    @property
     def name(self) -> str:
         kernel = "x".join(map(str, self.dims.kernel))
-        return f"f32_dwconv_{self.epilogue.name}{kernel}__{self.isa.name}"
+        return f"{self._formats}_dwconv_{self.epilogue.name}{kernel}__{self.isa.name}"
 
     @property
     def scratch_bytes(self) -> int:
@@ -65,11 +73,12 @@ class FloatDepthwiseKernel(FunctionKernel):
         return round_up(self.dims.in_channels, LANES) * 4
 
     def emit(self, module: Any) -> Any:
-        """``f(x, w, bias, residual, out, zeros, *SIZES, *STEPS)``."""
+        """``f(x, w, bias, residual, out, zeros, *SIZES, *STEPS, *extra_parameters)``."""
         if function := find_function(module, self.name):
             return function
         pointers = ("x", "w", "bias", "residual", "out", "zeros")
         parameters = dict.fromkeys(pointers, "ptr") | dict.fromkeys((*SIZES, *STEPS), "i64")
+        parameters |= self.extra_parameters
         b = Builder.function(module, self.isa, self.name, internal=True, **parameters)
         channels = b.value("channels")
         with b.loop(0, channels, LANES) as i:
@@ -78,15 +87,16 @@ class FloatDepthwiseKernel(FunctionKernel):
         with nest(b, loops) as (image, row, column):
             taps = self._tap_pointers(b, image, row, column)
             pixel = (image * b.value("out_height") + row) * b.value("out_width") + column
-            offset = pixel * channels * 4
-            self._pixel(b, taps, b.pointer("out") + offset, b.pointer("residual") + offset)
+            first = pixel * channels
+            out = b.pointer("out") + first * self.epilogue.element_bytes
+            self._pixel(b, taps, out, b.pointer("residual") + first * 4)
         return b.ret()
 
     def _tap_pointers(self, b: Builder, image: Value, row: Value, column: Value) -> list[Pointer]:
         """Where each tap's channels are: in the image, or the zeros."""
         get = b.value
         height, width, channels = get("height"), get("width"), get("channels")
-        base = b.pointer("x") + image * height * width * channels * 4
+        base = b.pointer("x") + image * height * width * channels * self.element_bytes
         pointers: list[Pointer] = []
         for ky in range(self.dims.kernel[0]):
             y = row * get("stride_y") - get("pad_y") + get("dilation_y") * ky
@@ -94,7 +104,7 @@ class FloatDepthwiseKernel(FunctionKernel):
             for kx in range(self.dims.kernel[1]):
                 x = column * get("stride_x") - get("pad_x") + get("dilation_x") * kx
                 inside = row_inside & x.ge(0) & x.lt(width)
-                place = base + (y * width + x) * channels * 4
+                place = base + (y * width + x) * channels * self.element_bytes
                 pointers.append(b.select(inside, place, b.pointer("zeros")))
         return pointers
 
@@ -107,26 +117,46 @@ class FloatDepthwiseKernel(FunctionKernel):
                 weights = load_part(b.pointer("w") + channels * (4 * t), i, rest)
                 total = partial[t % LANES]
                 start = b.f32(0.0, LANES) if total is None else total
-                partial[t % LANES] = start + tap.load_f32(i * 4) * weights
-            v = _tree(partial)
+                partial[t % LANES] = self._accumulate(start, tap, i, weights)
+            v = self._scaled(b, _tree(partial), i, rest)
             if self.epilogue.bias:
                 v = v + load_part(b.pointer("bias"), i, rest)
             if self.epilogue.residual:
                 v = v + load_part(residual, i, rest)
-            store_part(out, self.epilogue.apply(b, v), i, rest)
+            self._store(b, out, self.epilogue.apply(b, v), i, rest)
 
         each_vector(b, channels, vector)
+
+    def _accumulate(self, total: Value, tap: Pointer, i: Value, weights: Value) -> Value:
+        """A tap's products added to a partial sum."""
+        return total + tap.load_f32(i * 4) * weights
+
+    def _scaled(self, b: Builder, v: Value, i: Value, rest: Value | None) -> Value:
+        """The sums, before anything is added."""
+        return v
+
+    def _store(self, b: Builder, out: Pointer, v: Value, i: Value, rest: Value | None) -> None:
+        store_part(out, v, i, rest)
 
     def arguments(
         self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
     ) -> list[Argument]:
+        bias, residual = next_inputs(self.epilogue, inputs)
+        return self._arguments(inputs[0], bias, residual, out, scratch)
+
+    def _arguments(
+        self,
+        x: Pointer,
+        bias: Pointer,
+        residual: Pointer,
+        out: Pointer,
+        scratch: Pointer | None,
+    ) -> list[Argument]:
         assert scratch is not None
         d = self.dims
-        bias, residual = next_inputs(self.epilogue, inputs)
         sizes = (d.batch, d.height, d.width, d.in_channels, d.out_height, d.out_width)
         steps = (*d.stride, *d.dilation, *d.pad_begin)
-        weights = scratch + self._zeros_bytes
-        return [inputs[0], weights, bias, residual, out, scratch, *sizes, *steps]
+        return [x, scratch + self._zeros_bytes, bias, residual, out, scratch, *sizes, *steps]
 
     def call(
         self,
@@ -137,10 +167,14 @@ class FloatDepthwiseKernel(FunctionKernel):
     ) -> None:
         if scratch is None:
             raise ValueError(f"{self.name} needs scratch memory")
+        self._prepare(b, inputs[1], scratch)
+        super().call(b, inputs, out, scratch)
+
+    def _prepare(self, b: Builder, weights: Pointer, scratch: Pointer) -> None:
+        """Weights, taps first, after the zeros."""
         taps, channels = self._taps, self.dims.in_channels
         copy = CopyKernel(self.isa, 4, (taps, channels), (1, taps), (channels, 1))
-        copy.call(b, [inputs[1]], scratch + self._zeros_bytes)
-        super().call(b, inputs, out, scratch)
+        copy.call(b, [weights], scratch + self._zeros_bytes)
 
 
 def _tree(partial: Sequence[Value | None]) -> Value:

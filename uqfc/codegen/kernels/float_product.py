@@ -1,5 +1,8 @@
 """``out = activation(a @ w.T + bias + residual)`` in float32: the function that layers call.
 
+Of 8-bit floats, w are codes, decoded in registers; the sum is multiplied by a multiplier per column
+before anything is added, and the result may be quantized.
+
 a [rows, k] and out [rows, n] have row strides; w [n, k] is dense. Rows are taken in blocks that
 stay in the second level cache; within a block the tiles of a few columns come one after the
 other. At the edges a tile computes its last row or column more than once and stores it once.
@@ -15,10 +18,12 @@ from typing import Any
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.elementwise_base import bits_of
+from uqfc.codegen.kernels.float8 import codes_of
 from uqfc.codegen.kernels.float_tile import FloatTile, dot_products, tile_for
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.elementary import UNARY
+from uqfc.float8 import Float8
 from uqfc.numerics import Activation
 
 BLOCK_BYTES = 256 * 1024
@@ -36,24 +41,33 @@ PARAMETERS: dict[str, str] = {
     "k": "i64",
 }
 """Strides in bytes. ``bias`` and ``residual`` are read if the product has them."""
+FLOAT8_PARAMETERS: dict[str, str] = {"multiplier": "ptr", "scale": "f32"}
+"""Added for weights of 8-bit floats; ``scale`` is used by a result of those."""
 
 
 @dataclass(frozen=True)
 class FloatEpilogue:
-    """What is done with a sum: + bias, + residual, then the activation."""
+    """What is done with a sum: + bias, + residual, the activation, then rounding to ``output``."""
 
     bias: bool = False
     residual: bool = False
     activation: Activation | None = None
+    output: Float8 | None = None
 
     @cached_property
     def name(self) -> str:
-        """``[bias_][add_][activation_]`` and nothing for none of them."""
+        """``[bias_][add_][activation_][to_format_]`` and nothing for none of them."""
         parts = ["bias"] if self.bias else []
         parts += ["add"] if self.residual else []
         if self.activation:
             parts += [self.activation.name, *map(bits_of, self.activation.params)]
+        parts += [f"to_{self.output.short}"] if self.output else []
         return "".join(f"{p}_" for p in parts)
+
+    @property
+    def element_bytes(self) -> int:
+        """Of the result."""
+        return 1 if self.output else 4
 
     def apply(self, b: Builder, v: Value) -> Value:
         if not self.activation:
@@ -68,21 +82,29 @@ class FloatProduct:
     isa: Isa
     tile: FloatTile
     epilogue: FloatEpilogue
+    w: Float8 | None = None
+    """Format of the weights; None: float32."""
 
     @staticmethod
-    def of(isa: Isa, rows: int, epilogue: FloatEpilogue) -> FloatProduct:
-        return FloatProduct(isa, tile_for(isa, rows), epilogue)
+    def of(isa: Isa, rows: int, epilogue: FloatEpilogue, w: Float8 | None = None) -> FloatProduct:
+        return FloatProduct(isa, tile_for(isa, rows), epilogue, w)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Of the function."""
+        return PARAMETERS if self.w is None else PARAMETERS | FLOAT8_PARAMETERS
 
     @property
     def name(self) -> str:
         tile = f"{self.tile.rows}x{self.tile.columns}"
-        return f"f32_gemm_{self.epilogue.name}{tile}__{self.isa.name}"
+        weights = "f32" if self.w is None else self.w.short
+        return f"{weights}_gemm_{self.epilogue.name}{tile}__{self.isa.name}"
 
     def emit(self, module: Any) -> Any:
-        """``f(*PARAMETERS)``. ``residual`` may be ``out``."""
+        """``f(*parameters)``. ``residual`` may be ``out``, if the result is float32."""
         if function := find_function(module, self.name):
             return function
-        b = Builder.function(module, self.isa, self.name, internal=True, **PARAMETERS)
+        b = Builder.function(module, self.isa, self.name, internal=True, **self.parameters)
         rows, n, tile = b.value("rows"), b.value("n"), self.tile
         most = b.i64(BLOCK_BYTES) // (b.value("k") * 4) & -tile.rows
         most = b.select(most.lt(tile.rows), b.i64(tile.rows), most)
@@ -103,6 +125,7 @@ class _TileEmitter:
         self.b = b
         self.tile = product.tile
         self.epilogue = product.epilogue
+        self.form = product.w
         last_row, last_column = b.value("rows") - 1, b.value("n") - 1
         self.rows = [smaller(row + r, last_row) for r in range(self.tile.rows)]
         self.row = row
@@ -112,8 +135,9 @@ class _TileEmitter:
     def run(self) -> None:
         b, tile = self.b, self.tile
         a = [b.pointer("a") + r * b.value("lda") for r in self.rows]
-        w = [b.pointer("w") + c * b.value("k") * 4 for c in self.columns]
-        sums = dot_products(b, tile, a, w, b.value("k"))
+        element = 4 if self.form is None else 1
+        w = [b.pointer("w") + c * b.value("k") * element for c in self.columns]
+        sums = dot_products(b, tile, a, w, b.value("k"), self.form)
         missing_rows = (self.row + tile.rows).gt(b.value("rows"))
         rest = b.value("n") - self.column
         with b.if_else(missing_rows | rest.lt(tile.columns)) as (edge, whole):
@@ -126,13 +150,17 @@ class _TileEmitter:
         """Epilogue and stores; ``count`` columns and only rows that exist, if not None."""
         b, tile, v = self.b, self.tile, sums
         at = self.column * 4
+        if self.form is not None:
+            v = v * self._per_column("multiplier", count)
         if self.epilogue.bias:
-            bias = self._load(b.pointer("bias") + at, count)
-            v = v + bias.shuffle([*range(tile.columns)] * tile.rows)
+            v = v + self._per_column("bias", count)
         if self.epilogue.residual:
             base, pitch = b.pointer("residual") + at, b.value("ldr")
             v = v + _join([self._load(base + r * pitch, count) for r in self.rows])
         v = self.epilogue.apply(b, v)
+        if self.epilogue.output is not None:
+            v = codes_of(b, v, b.value("scale"), self.epilogue.output).trunc("i8")
+            at = self.column
         for r in range(tile.rows):
             part = v.shuffle(range(r * tile.columns, (r + 1) * tile.columns))
             target = b.pointer("out") + (self.row + r) * b.value("ldc") + at
@@ -141,6 +169,11 @@ class _TileEmitter:
                 continue
             with b.when((self.row + r).lt(b.value("rows"))):
                 target.store_first(part, count)
+
+    def _per_column(self, name: str, count: Value | None) -> Value:
+        """A parameter with one float32 for each column, in the lanes of the sums."""
+        columns = self._load(self.b.pointer(name) + self.column * 4, count)
+        return columns.shuffle([*range(self.tile.columns)] * self.tile.rows)
 
     def _load(self, source: Pointer, count: Value | None) -> Value:
         columns = self.tile.columns

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.float8 import load_numbers, multiply_add
 from uqfc.codegen.kernels.tensor import whole_vectors
 from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.float8 import Float8
 
 
 @dataclass(frozen=True)
@@ -48,32 +50,50 @@ def tile_for(isa: Isa, rows: int) -> FloatTile:
 
 
 def dot_products(
-    b: Builder, tile: FloatTile, a: Sequence[Pointer], w: Sequence[Pointer], k: Value
+    b: Builder,
+    tile: FloatTile,
+    a: Sequence[Pointer],
+    w: Sequence[Pointer],
+    k: Value,
+    form: Float8 | None = None,
 ) -> Value:
-    """``sum_k a[r][k] * w[c][k]`` in lane ``r * columns + c``; reads ``k`` elements of each."""
+    """``sum_k a[r][k] * w[c][k]`` in lane ``r * columns + c``; reads ``k`` elements of each.
+
+    With a ``form``, ``w`` are codes of it, and ``a`` numbers of some format of 8-bit floats.
+    """
     state = [b.f32(0.0, LANES)] * tile.outputs
     full = whole_vectors(k)
     with b.loop(0, full, LANES, carry=state) as i:
         _accumulate(
             state,
             [p.load_f32(i * 4) for p in a],
-            [p.load_f32(i * 4) for p in w],
+            [p.load_f32(i * 4) if form is None else load_numbers(p, i, form) for p in w],
+            form is not None,
         )
     rest = k - full
     with b.loop(full, k, LANES, carry=state) as i:
         _accumulate(
             state,
             [p.load_first("f32", rest, i * 4) for p in a],
-            [p.load_first("f32", rest, i * 4) for p in w],
+            [
+                p.load_first("f32", rest, i * 4) if form is None else load_numbers(p, i, form, rest)
+                for p in w
+            ],
+            form is not None,
         )
     return sum_lanes(state)
 
 
-def _accumulate(state: list[Value], a: Sequence[Value], w: Sequence[Value]) -> None:
+def _accumulate(
+    state: list[Value], a: Sequence[Value], w: Sequence[Value], products_are_exact: bool
+) -> None:
     for r, left in enumerate(a):
         for c, right in enumerate(w):
             i = r * len(w) + c
-            state[i] = state[i] + left * right
+            if products_are_exact:
+                state[i] = multiply_add(left.b, state[i], left, right)
+            else:
+                state[i] = state[i] + left * right
 
 
 def sum_lanes(vectors: Sequence[Value]) -> Value:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from uqfc.codegen.lowering import elementwise, float_layers, integer_layers, tensor_ops
+from uqfc.codegen.lowering import (
+    elementwise,
+    float8_layers,
+    float_layers,
+    integer_layers,
+    tensor_ops,
+)
 from uqfc.codegen.lowering.registry import LOWERINGS, Choice, alternatives, choose, lowering
 from uqfc.codegen.lowering.tensor_ops import tensor_choice
 
-FAMILIES = (elementwise, float_layers, integer_layers, tensor_ops)
+FAMILIES = (elementwise, float_layers, float8_layers, integer_layers, tensor_ops)
 """Modules whose import registers lowerings."""
 
 __all__ = ["FAMILIES", "LOWERINGS", "Choice", "alternatives", "choose", "lowering", "tensor_choice"]

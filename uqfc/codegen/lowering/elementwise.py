@@ -11,6 +11,7 @@ from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
+from uqfc.codegen.kernels.elementwise_float8 import Float8Dequantize, Float8Quantize
 from uqfc.codegen.kernels.elementwise_ops import (
     Binary,
     BinaryKind,
@@ -31,9 +32,22 @@ from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
-from uqfc.dialects.tensors import element_of, i2, i4, i8, int_tuple, shape_of, ui2, ui4, ui8
+from uqfc.dialects.qnn import format_of
+from uqfc.dialects.tensors import (
+    element_of,
+    f8_e4m3,
+    f8_e5m2,
+    i2,
+    i4,
+    i8,
+    int_tuple,
+    shape_of,
+    ui2,
+    ui4,
+    ui8,
+)
 
-# Elements below 8 bits take a byte each outside of packed weights.
+# Elements below 8 bits take a byte each outside of packed weights; 8-bit floats are their codes.
 DTYPES: dict[Attribute, Dtype] = {
     f32: "f32",
     ui8: "u8",
@@ -45,6 +59,8 @@ DTYPES: dict[Attribute, Dtype] = {
     i32: "i32",
     i64: "i64",
     i1: "i1",
+    f8_e4m3: "u8",
+    f8_e5m2: "u8",
 }
 
 BINARY: dict[type[Operation], BinaryKind] = {
@@ -98,6 +114,8 @@ STEPS: dict[type[Operation], Callable[[Any], ElementwiseOp]] = {
     nn.CastOp: lambda op: Cast(dtype_of(op.result)),
     qnn.QuantizeOp: quantize,
     qnn.DequantizeOp: lambda op: Dequantize(op.scale.value.data, op.zero_point.value.data),
+    qnn.Float8QuantizeOp: lambda op: Float8Quantize(op.scale.value.data, format_of(op.result)),
+    qnn.Float8DequantizeOp: lambda op: Float8Dequantize(op.scale.value.data, format_of(op.x)),
     qnn.QAddOp: add,
     qnn.QMulOp: mul,
 }

@@ -13,8 +13,18 @@ from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 
 from uqfc.dialects.nn.base import TensorOp
-from uqfc.dialects.tensors import AnyTensor, Array, dense, dense_array, tensor_type
+from uqfc.dialects.tensors import (
+    AnyTensor,
+    Array,
+    dense,
+    dense_array,
+    f8_e4m3,
+    f8_e5m2,
+    tensor_type,
+)
 
+FLOAT8: tuple[Attribute, ...] = (f8_e4m3, f8_e5m2)
+"""The printer's numbers of these do not read back as the same codes."""
 MOST_NUMBERS = 100
 """Elements beyond which the printer writes the bytes of a value, as MLIR does."""
 
@@ -74,6 +84,8 @@ class ConstantOp(TensorOp):
 def prints_exactly(value: DenseIntOrFPElementsAttr) -> bool:
     """Whether what the printer writes reads back as the same bits."""
     array = dense_array(value).reshape(-1)
+    if value.get_element_type() in FLOAT8:
+        return False
     if array.dtype.kind != "f":
         return True
     if len(array) and value.is_splat():

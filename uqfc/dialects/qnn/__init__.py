@@ -3,6 +3,8 @@
 Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4, i16; those of
 two bits are held in four) and a zero point per output channel. The addend holds bias and zero-point
 corrections, the multiplier the ratio of scales; both are constants of one value per output channel.
+
+Layers of 8-bit floats are ops of their own (``qnn.float8``).
 """
 
 from __future__ import annotations
@@ -12,6 +14,15 @@ from xdsl.ir import Dialect
 from uqfc.dialects.qnn.casts import DequantizeOp, LookupOp, QuantizeOp
 from uqfc.dialects.qnn.elementwise import QAddOp, QAvgPool2dOp, QBinaryOp, QMulOp
 from uqfc.dialects.qnn.epilogue import Epilogue, EpilogueAttr
+from uqfc.dialects.qnn.float8 import (
+    FORMAT_OF,
+    Float8Conv2dOp,
+    Float8DequantizeOp,
+    Float8LayerOp,
+    Float8LinearOp,
+    Float8QuantizeOp,
+    format_of,
+)
 from uqfc.dialects.qnn.layers import (
     WEIGHT_ELEMENTS,
     IntegerLayerOp,
@@ -24,6 +35,10 @@ Qnn = Dialect(
     "qnn",
     [
         DequantizeOp,
+        Float8Conv2dOp,
+        Float8DequantizeOp,
+        Float8LinearOp,
+        Float8QuantizeOp,
         LookupOp,
         QAddOp,
         QAvgPool2dOp,
@@ -37,10 +52,16 @@ Qnn = Dialect(
 )
 
 __all__ = [
+    "FORMAT_OF",
     "WEIGHT_ELEMENTS",
     "DequantizeOp",
     "Epilogue",
     "EpilogueAttr",
+    "Float8Conv2dOp",
+    "Float8DequantizeOp",
+    "Float8LayerOp",
+    "Float8LinearOp",
+    "Float8QuantizeOp",
     "IntegerLayerOp",
     "LookupOp",
     "QAddOp",
@@ -52,4 +73,5 @@ __all__ = [
     "QMulOp",
     "Qnn",
     "QuantizeOp",
+    "format_of",
 ]

@@ -5,6 +5,8 @@ channel of axis 0, ``!quant.uniform<i8<-127:127>:f32, 0.5>`` with a narrower ran
 ``!quant.uniform<u4:f32:{1:32}, {0.5:8, 0.25:7, …}>`` with one scale per block of 32 along axis 1
 (scales in row-major order of the blocks).
 
+8-bit floats are ``!quant.uniform<f8E4M3FN:f32, 0.5>`` and ``!quant.uniform<f8E5M2:f32:0, {…}>``.
+
 Ternary weights are ``i2<-1:1>``; binary ones have the same type and no value 0.
 """
 

@@ -31,7 +31,7 @@ from uqfc.dialects.tensors import (
 
 @irdl_op_definition
 class QcastOp(TensorOp):
-    """float32 → quantized: ``numerics.quantize``."""
+    """float32 → quantized: ``numerics.quantize``, or ``float8.quantize``."""
 
     name = "quant.qcast"
     x = operand_def()
@@ -51,7 +51,7 @@ class QcastOp(TensorOp):
 
 @irdl_op_definition
 class DcastOp(TensorOp):
-    """quantized → float32: ``numerics.dequantize``."""
+    """quantized → float32: ``numerics.dequantize``, or ``float8.dequantize``."""
 
     name = "quant.dcast"
     x = operand_def()
@@ -68,7 +68,7 @@ class DcastOp(TensorOp):
 
 @irdl_op_definition
 class ScastOp(TensorOp):
-    """Reads storage integers as quantized values or the reverse; no bits change."""
+    """Reads storage integers (or codes of 8-bit floats) as quantized values or the reverse; no bits change."""
 
     name = "quant.scast"
     x = operand_def()

@@ -19,6 +19,8 @@ from uqfc.dialects.nn.base import format_float
 from uqfc.dialects.tensors import (
     Shape,
     element_of,
+    f8_e4m3,
+    f8_e5m2,
     i2,
     i4,
     i8,
@@ -26,6 +28,7 @@ from uqfc.dialects.tensors import (
     ui4,
     ui8,
 )
+from uqfc.float8 import FORMATS, Float8
 
 STORAGE_RANGES: dict[str, tuple[int, int]] = {
     "u8": (0, 255),
@@ -35,7 +38,9 @@ STORAGE_RANGES: dict[str, tuple[int, int]] = {
     "u2": (0, 3),
     "i2": (-2, 1),
     "i32": (-(2**31), 2**31 - 1),
+    **{name: (-int(form.largest), int(form.largest)) for name, form in FORMATS.items()},
 }
+"""Integers of a storage type; of 8-bit floats, the largest numbers."""
 STORAGE_ELEMENTS: dict[str, Attribute] = {
     "u8": ui8,
     "i8": i8,
@@ -43,6 +48,8 @@ STORAGE_ELEMENTS: dict[str, Attribute] = {
     "i4": i4,
     "u2": ui2,
     "i2": i2,
+    "f8E4M3FN": f8_e4m3,
+    "f8E5M2": f8_e5m2,
 }
 
 
@@ -50,6 +57,7 @@ STORAGE_ELEMENTS: dict[str, Attribute] = {
 class QuantParams:
     """``real = (q - zero_point) * scale`` with ``qmin <= q <= qmax``.
 
+    8-bit floats: ``real = number * scale``; the range is that of the format, zero points are 0.
     ``axis`` is None per tensor; ``block`` > 0 groups the axis into blocks of that many elements.
     """
 
@@ -86,6 +94,11 @@ class QuantParams:
             block,
         )
 
+    @property
+    def float8(self) -> Float8 | None:
+        """The format of 8-bit floats; None for integers."""
+        return FORMATS.get(self.storage)
+
     def broadcast(self, shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Scale and zero point as arrays that broadcast against a tensor of this shape."""
         scale = np.asarray(self.scales, np.float32)
@@ -121,6 +134,11 @@ def check_params(params: QuantParams) -> None:
         raise VerifyException(
             f"range {params.qmin}:{params.qmax} is not within {params.storage}'s {low}:{high}"
         )
+    if params.float8 is not None:
+        if (params.qmin, params.qmax) != (low, high) or any(params.zero_points):
+            raise VerifyException(f"{params.storage} has its whole range and zero point 0")
+        if params.block:
+            raise VerifyException(f"{params.storage} has no scales per block")
     if not params.scales or len(params.scales) != len(params.zero_points):
         raise VerifyException("there must be as many zero points as scales, and at least one")
     if any(not isfinite(s) or s <= 0 or float(np.float32(s)) != s for s in params.scales):
