@@ -39,6 +39,7 @@ from uqfc.passes.fold_calibration import FoldCalibrationPass
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import QuantizeWeightsPass
 from uqfc.passes.select_bit_width import (
+    FLOAT8,
     WEIGHT_DTYPES,
     Decision,
     SelectBitWidthPass,
@@ -69,7 +70,8 @@ class LayerFacts:
     """Multiply-accumulates of one run."""
     choices: tuple[str, ...]
     """Types of weights that the target has for it, the widest first; ``float32``, which every
-    layer can have, is not among them."""
+    layer can have, is not among them, nor are 8-bit floats where there is int8: a CPU computes them
+    in float32, so they are slower, and not smaller."""
     geometry: str = ""
     """All that the time of its kernel depends on beside the weights' type."""
     activation_bytes: int = 0
@@ -279,7 +281,9 @@ def facts_of(layer: Layer, table: Target, granularity: str) -> LayerFacts:
     shape = shape_of(layer.weight)
     macs = prod((*shape_of(layer.result), *shape[1:]))
     op = table_op(layer)
-    choices = tuple(dtype for dtype in table.weights_for(op, granularity) if dtype != "float32")
+    supported = table.weights_for(op, granularity)
+    left_out = ("float32", *(FLOAT8 if "int8" in supported else ()))
+    choices = tuple(dtype for dtype in supported if dtype not in left_out)
     activations = [layer.x, layer.result] + ([] if layer.residual is None else [layer.residual])
     count = sum(prod(shape_of(value)) for value in activations)
     return LayerFacts(layer.layer, op, shape, macs, choices, geometry(layer), count)

@@ -21,7 +21,8 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class QuantStrategy(StrEnum):
-    """Which weight types are asked for; activations are 8 bits but for ``float32``."""
+    """Which weight types are asked for; activations are 8 bits but for ``float32``: integers, or
+    e4m3 for 8-bit floats."""
 
     FLOAT32 = "float32"
     INT8 = "int8"
@@ -29,6 +30,8 @@ class QuantStrategy(StrEnum):
     MIXED = "mixed_int4_int8"
     TERNARY = "ternary"
     BINARY = "binary"
+    FP8_E4M3 = "fp8_e4m3"
+    FP8_E5M2 = "fp8_e5m2"
 
 
 @dataclass(frozen=True)

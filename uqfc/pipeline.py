@@ -14,6 +14,7 @@ from uqfc.codegen.select_kernels import SelectKernelsPass, Tuner
 from uqfc.errors import UqfcError
 from uqfc.passes import all_passes
 from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass
+from uqfc.passes.convert_to_float8 import ConvertToFloat8Pass
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 from uqfc.passes.form_kernels import FormKernelsPass
 from uqfc.passes.plan_memory import PlanMemoryPass
@@ -98,7 +99,12 @@ def graph_passes(pipeline: str | Iterable[ModulePass] = "") -> list[ModulePass]:
 
 def integer_passes() -> list[ModulePass]:
     """From a graph with quantize points to the integer network that every target runs."""
-    return [ConvertToIntegerPass(), CanonicalizeWeightsPass(), TransposeBeforeQuantizePass()]
+    return [
+        ConvertToFloat8Pass(),
+        ConvertToIntegerPass(),
+        CanonicalizeWeightsPass(),
+        TransposeBeforeQuantizePass(),
+    ]
 
 
 def kernel_passes(target: str, tune: Tuner | None = None, threads: int = 1) -> list[ModulePass]:

@@ -10,6 +10,7 @@ from uqfc.calibration.parameters import (
     QuantizationParameters,
     activation_parameters,
     affine_parameters,
+    float8_scale,
 )
 from uqfc.calibration.reconstruction import GramAccumulator, adaptive_round, reconstruction_error
 from uqfc.calibration.weights import (
@@ -36,6 +37,7 @@ __all__ = [
     "bias_correction",
     "binary_weights",
     "equalize",
+    "float8_scale",
     "integer_range",
     "iterate",
     "make_observer",

@@ -69,6 +69,19 @@ def _usable(scale: F64) -> F32:
     return np.asarray(np.where(scale == 0.0, 1.0, clamped)).astype(np.float32)
 
 
+def float8_scale(low: ArrayLike, high: ArrayLike, largest: float) -> F32:
+    """Scales, elementwise, that make the larger end of real ranges the largest number of a format.
+
+    ``float32(max(|low|, |high|) / largest)``. A float's steps are as fine, relative to the value,
+    wherever in its range the value is, so there is nothing to gain from clipping; and the largest
+    scale leaves the fewest values to the denormals. An all-zero range gets scale 1.
+    """
+    ends = np.maximum(np.abs(np.asarray(low, np.float64)), np.abs(np.asarray(high, np.float64)))
+    if not np.isfinite(ends).all():
+        raise CalibrationError("a range is not finite")
+    return _usable(ends / largest)
+
+
 def activation_parameters(
     low: float, high: float, qmin: int = 0, qmax: int = 255, *, symmetric: bool = False
 ) -> QuantizationParameters:

@@ -60,8 +60,8 @@ ELEMENT_DTYPES: dict[Attribute, np.dtype[Any]] = {
     f8_e4m3: np.dtype(np.uint8),
     f8_e5m2: np.dtype(np.uint8),
 }
-"""How the elements of a tensor are held in NumPy. Values below 8 bits take a byte each; 8-bit floats
-are held as their codes."""
+"""How the elements of a tensor are held in NumPy. Values below 8 bits take a byte each; those of
+8-bit floats are their codes."""
 
 NARROW: dict[Attribute, tuple[int, int]] = {i4: (-8, 7), ui4: (0, 15), i2: (-2, 1), ui2: (0, 3)}
 """Bounds of the types that take a whole byte in NumPy."""

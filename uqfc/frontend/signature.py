@@ -12,7 +12,14 @@ from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.tensors import ELEMENTS, element_of_onnx, type_name
 from uqfc.frontend.values import UnsupportedUseError, check_size
 
-NARROW = (TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2)
+NARROW = (
+    TensorProto.INT4,
+    TensorProto.UINT4,
+    TensorProto.INT2,
+    TensorProto.UINT2,
+    TensorProto.FLOAT8E4M3FN,
+    TensorProto.FLOAT8E5M2,
+)
 ANONYMOUS = ("", "?")
 """Names of dynamic dimensions that say nothing about being equal to others of that name."""
 
@@ -83,7 +90,7 @@ def check_type(info: ValueInfoProto, source: str) -> None:
     try:
         element_of_onnx(data_type)
         if data_type in NARROW:
-            raise UnsupportedUseError("inputs of four-bit or two-bit elements are not supported")
+            raise UnsupportedUseError(f"inputs of type {type_name(data_type)} are not supported")
     except UnsupportedUseError as error:
         raise UnsupportedError([UnsupportedNode(info.name, "input", str(error))], source) from None
 

@@ -10,8 +10,10 @@ from onnx import TensorProto, numpy_helper
 from xdsl.dialects.builtin import f32, i1, i32, i64
 from xdsl.ir import Attribute
 
-from uqfc.dialects.tensors import i2, i4, i8, numpy_dtype, ui2, ui4, ui8
+from uqfc.dialects.qnn import FORMAT_OF
+from uqfc.dialects.tensors import f8_e4m3, f8_e5m2, i2, i4, i8, numpy_dtype, ui2, ui4, ui8
 from uqfc.errors import ModelError
+from uqfc.float8 import is_finite
 from uqfc.frontend.values import Constant, UnsupportedUseError, check_size
 
 ELEMENTS: dict[int, Attribute] = {
@@ -32,8 +34,11 @@ ELEMENTS: dict[int, Attribute] = {
     TensorProto.UINT4: ui4,
     TensorProto.INT2: i2,
     TensorProto.UINT2: ui2,
+    TensorProto.FLOAT8E4M3FN: f8_e4m3,
+    TensorProto.FLOAT8E5M2: f8_e5m2,
 }
-"""The element type that an ONNX type is imported as: floats as float32, integers widened."""
+"""The element type that an ONNX type is imported as: floats as float32, integers widened; of 8-bit
+floats the codes."""
 
 EXACT = (
     TensorProto.FLOAT,
@@ -67,6 +72,8 @@ BITS: dict[int, int] = {
     TensorProto.UINT4: 4,
     TensorProto.INT2: 2,
     TensorProto.UINT2: 2,
+    TensorProto.FLOAT8E4M3FN: 8,
+    TensorProto.FLOAT8E5M2: 8,
 }
 
 
@@ -111,5 +118,10 @@ def read_tensor(tensor: TensorProto, what: str) -> Constant:
         raise ModelError(f"{what} cannot be read: {error}") from None
     if tensor.data_type == TensorProto.UINT64 and array.size and array.max() >= 2**63:
         raise UnsupportedUseError(f"{what} has values of 2**63 and above")
+    if (form := FORMAT_OF.get(element)) is not None:
+        codes = array.view(np.uint8)
+        if not is_finite(codes, form):
+            raise UnsupportedUseError(f"{what} has values that are not finite")
+        return Constant(codes, element)
     with np.errstate(over="ignore"):
         return Constant(np.asarray(array.astype(numpy_dtype(element), copy=False)), element)

@@ -1,4 +1,4 @@
-"""Meanings of the ``quant`` casts. Quantized elements are held as int32 storage values, or codes."""
+"""Meanings of the ``quant`` casts. Quantized elements are int32: storage values, or codes."""
 
 from __future__ import annotations
 

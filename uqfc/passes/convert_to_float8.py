@@ -6,8 +6,8 @@ constants of 8-bit floats (per tensor or output channel), becomes ``qnn.float8_c
 float32(sx * sw)``. If its result goes into one ``quant.qcast`` to 8-bit floats, the layer gives
 their codes, or else float32. Bias, residual and every other op stay float32 between
 ``qnn.float8_dequantize`` and ``qnn.float8_quantize``; ops that only move elements move codes.
-Scales per channel of activations, which kernels do not have, are divided by, and multiplied with, by
-an op of their own.
+Scales per channel of activations, which kernels do not have, are a division or multiplication of
+their own.
 
 This pass *defines* the network of 8-bit floats: from here to the device all bits are equal. Law
 with respect to its input: the sums are the same in real arithmetic. A layer with only one operand
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, f32
+from xdsl.dialects.builtin import ModuleOp, TensorType, f32
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -240,10 +240,13 @@ def quantized(op: QcastOp, params: QuantParams) -> list[Operation]:
     return [scales, ratio, Float8QuantizeOp(ratio, 1.0, element)]
 
 
+def has_float8(function: FuncOp) -> bool:
+    results = (r for op in function.body.block.ops for r in op.results)
+    return any(isinstance(r.type, TensorType) and params_of(r) is not None for r in results)
+
+
 def convert(function: FuncOp) -> None:
     block = function.body.block
-    if not any(params_of(r) is not None for op in block.ops for r in op.results):
-        return
     for cast in [op for op in block.ops if isinstance(op, QcastOp)]:
         if params_of(cast.result) is not None:
             move_codes(cast)
@@ -263,7 +266,8 @@ class ConvertToFloat8Pass(ModulePass):
     name = "convert-to-float8"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if isinstance(function, FuncOp):
-                convert(function)
-        EliminateDeadCodePass().apply(ctx, op)
+        functions = [f for f in op.ops if isinstance(f, FuncOp) and has_float8(f)]
+        for function in functions:
+            convert(function)
+        if functions:
+            EliminateDeadCodePass().apply(ctx, op)

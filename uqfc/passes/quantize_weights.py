@@ -4,10 +4,11 @@ By default int8 weights are symmetric per output channel, ``i8<-127:127>``, and 
 asymmetric, ``u4``, which costs a kernel nothing; ternary and binary weights are ``i2<-1:1>`` with
 the scale of the least squared error. With statistics of a layer's input (``LayerStatistics``) int4
 and ternary weights are rounded to reconstruct the layer's output, and the bias takes up the
-expected difference that is left, of binary weights too. The weight operand becomes constant →
-``quant.scast`` → ``quant.dcast``.
+expected difference that is left, of binary weights too. Weights of 8-bit floats are rounded to
+nearest, the largest of a channel being the largest number of the format. The weight operand
+becomes constant → ``quant.scast`` → ``quant.dcast``.
 
-Law: each weight moves by at most scale / 2 if it is rounded to nearest and its range is not
+Law: each integer weight moves by at most scale / 2 if it is rounded to nearest and its range is not
 clipped; with statistics the squared error of the layer's output is never above that.
 """
 
@@ -23,6 +24,7 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
+from uqfc import float8
 from uqfc.calibration import (
     GramAccumulator,
     QuantizedWeights,
@@ -30,6 +32,7 @@ from uqfc.calibration import (
     adaptive_round,
     bias_correction,
     binary_weights,
+    float8_scale,
     quantize_weights,
     signs,
     ternary_weights,
@@ -45,6 +48,7 @@ from uqfc.dialects.quant import (
 )
 from uqfc.dialects.tensors import numpy_dtype
 from uqfc.errors import CalibrationError, UqfcError
+from uqfc.float8 import FORMATS, Float8
 from uqfc.numerics import F32, F64, I32, dequantize, quantize
 from uqfc.passes.select_bit_width import decision_of
 from uqfc.passes.support.quantizable import LAYERS
@@ -79,6 +83,7 @@ WEIGHT_TYPES: dict[tuple[str, bool], WeightType] = {
 SYMMETRIC = {"int8": True, "int4": False, "ternary": True, "binary": True}
 """What is used if the user does not say: asymmetric int4 costs a kernel nothing, int8 does."""
 FEW_LEVELS = {"ternary": ternary_weights, "binary": binary_weights}
+FORMATS_OF_DTYPES = {form.dtype: form for form in FORMATS.values()}
 RECONSTRUCTED = ("int4", "ternary", "binary")
 """Whose statistics are used."""
 GRANULARITIES = ("per_channel", "per_tensor")
@@ -140,19 +145,29 @@ def quantized(weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: 
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """Constants of one layer: integers, what they stand for, and the bias if that changes."""
+    """Constants of one layer: integers (codes), what they stand for, the bias if that changes."""
 
     q: I32
     params: QuantParams
     bias: F32 | None
 
 
+def float8_layer(weight: F32, form: Float8, axis: int | None) -> QuantizedLayer:
+    """Codes of weights, with scales per output channel (axis 0), or one."""
+    rows = weight.reshape(len(weight) if axis == 0 else 1, -1)
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    params = QuantParams.of(form.name, float8_scale(-largest, largest, form.largest), axis=axis)
+    codes = float8.quantize(weight, params.broadcast(weight.shape)[0], form)
+    return QuantizedLayer(codes.astype(np.int32), params, None)
+
+
 @dataclass(frozen=True)
 class QuantizeWeightsPass(ModulePass):
     """``granularity`` is per_channel or per_tensor; ``symmetric`` and ``ranges`` (minmax or mse)
-    default to what suits the weight type. ``statistics`` (by layer name) come from calibration and
-    are given in code only, as is ``memo``: what was computed for (layer, weight type), which is
-    taken from there when the pass runs on another copy of the same calibrated network."""
+    default to what suits the weight type; 8-bit floats are symmetric, and never clipped.
+    ``statistics`` (by layer name) come from calibration and are given in code only, as is
+    ``memo``: what was computed for (layer, weight type), which is taken from there when the pass
+    runs on another copy of the same calibrated network."""
 
     name = "quantize-weights"
     granularity: str = "per_channel"
@@ -178,7 +193,7 @@ class QuantizeWeightsPass(ModulePass):
         x_scale = input_scale(layer)
         if decision is None or weight is None or x_scale is None:
             return
-        if decision.chosen not in SYMMETRIC:
+        if decision.chosen not in (*SYMMETRIC, *FORMATS_OF_DTYPES):
             return
         key = layer.layer, decision.chosen
         made = None if self.memo is None else self.memo.get(key)
@@ -202,13 +217,17 @@ class QuantizeWeightsPass(ModulePass):
     ) -> QuantizedLayer:
         """Weights of a type. UqfcError for a symmetry that the type lacks; CalibrationError for
         values that are not finite."""
+        if not all(v is None or np.isfinite(v).all() for v in (weight, bias)):
+            raise CalibrationError(f"layer '{layer}': weights or bias are not all finite")
+        axis = 0 if self.granularity == "per_channel" else None
+        if dtype in FORMATS_OF_DTYPES:
+            if self.symmetric is False:
+                raise UqfcError(f"layer '{layer}': {dtype} weights are symmetric")
+            return float8_layer(weight, FORMATS_OF_DTYPES[dtype], axis)
         symmetric = SYMMETRIC[dtype] if self.symmetric is None else self.symmetric
         if (dtype, symmetric) not in WEIGHT_TYPES:
             raise UqfcError(f"layer '{layer}': {dtype} weights are symmetric")
         kind = WEIGHT_TYPES[dtype, symmetric]
-        if not all(v is None or np.isfinite(v).all() for v in (weight, bias)):
-            raise CalibrationError(f"layer '{layer}': weights or bias are not all finite")
-        axis = 0 if self.granularity == "per_channel" else None
         guess = first_guess(weight, dtype, kind, axis, self.ranges or kind.method)
         scale = usable_scales(np.atleast_1d(guess.scale), weight, bias, x_scale)
         zero_point = np.atleast_1d(guess.zero_point)

@@ -3,8 +3,8 @@
 Each layer gets the attributes ``weight_dtype`` (one of ``WEIGHT_DTYPES``), ``requested`` and
 ``reason``. What is requested is what ``bit_widths`` names for the layer, or follows from the
 strategy. A weight type that the target lacks for the layer's op falls back to the next wider one,
-to float32 if there is none; a layer that ``insert-observers`` left alone, because its weights are
-no constants, stays float32.
+to 8-bit floats where it has no integers (``narrowest_supported``), to float32 if there is none; a
+layer that ``insert-observers`` left alone, because its weights are no constants, stays float32.
 
 Law: exact. Only attributes change.
 """
@@ -27,10 +27,12 @@ from uqfc.dialects.quant.decisions import (
     decision_of,
     set_decision,
 )
+from uqfc.float8 import FORMATS
 from uqfc.passes.support.quantizable import LAYERS, table_op
 from uqfc.targets import load_target
 
 __all__ = [
+    "FLOAT8",
     "SENSITIVITY",
     "WEIGHT_DTYPES",
     "WIDTHS",
@@ -44,7 +46,9 @@ __all__ = [
 
 WIDTHS = ("binary", "ternary", "int4", "int8")
 """Types of weights, each of which holds the values of those before it."""
-WEIGHT_DTYPES = (*reversed(WIDTHS), "float32")
+FLOAT8 = tuple(form.dtype for form in FORMATS.values())
+"""Types of weights that are 8-bit floats, the more precise one first; activations are then e4m3."""
+WEIGHT_DTYPES = ("int8", *FLOAT8, *reversed(WIDTHS[:-1]), "float32")
 """All that may be asked for a layer; with ``float32`` it computes in float32, on inputs that are
 rounded to 8 bits like those of other layers."""
 
@@ -53,14 +57,18 @@ NOISE = 0.05
 
 
 def narrowest_supported(requested: str, supported: Collection[str]) -> str:
-    """The first of ``WIDTHS``, from ``requested`` on, that a target has; int8 if it has none."""
-    wider = WIDTHS[WIDTHS.index(requested) :]
-    return next((dtype for dtype in wider if dtype in supported), WIDTHS[-1])
+    """What a target has that is nearest to a type; int8 if it has nothing of the kind.
+
+    For integers: the first of ``WIDTHS`` from there on, then 8-bit floats. For 8-bit floats: the
+    other ones, then int8.
+    """
+    nearest = WIDTHS[WIDTHS.index(requested) :] if requested in WIDTHS else (requested,)
+    return next((dtype for dtype in (*nearest, *FLOAT8) if dtype in supported), WIDTHS[-1])
 
 
 @dataclass(frozen=True)
 class SelectBitWidthPass(ModulePass):
-    """``strategy`` is one of ``WIDTHS`` or mixed_int4_int8; ``target`` a name or path.
+    """``strategy`` is of ``WIDTHS`` or ``FLOAT8``, or mixed_int4_int8; ``target`` a name or path.
     ``granularity``: of the scales that weights will have.
 
     ``mixed_int4_int8`` keeps int8 where int4 would lose more than ``tolerance`` of the output's
@@ -117,4 +125,4 @@ class SelectBitWidthPass(ModulePass):
     @property
     def narrowest(self) -> str:
         """What the strategy asks of a layer that nothing speaks against."""
-        return self.strategy if self.strategy in WIDTHS else "int4"
+        return self.strategy if self.strategy in (*WIDTHS, *FLOAT8) else "int4"

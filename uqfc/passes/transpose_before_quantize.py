@@ -16,16 +16,19 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from uqfc.dialects import nn
-from uqfc.dialects.qnn import QuantizeOp
+from uqfc.dialects.qnn import Float8QuantizeOp, QuantizeOp
 from uqfc.dialects.tensors import int_tuple
-from uqfc.passes.support.rewriting import apply_patterns, defining, rebuilt
+from uqfc.passes.support.rewriting import apply_patterns, rebuilt
 
 
 class TransposeBeforeQuantize(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: nn.TransposeOp, rewriter: PatternRewriter, /) -> None:
-        quantize = defining(op.x, QuantizeOp)
-        if quantize is None or not quantize.result.has_one_use():
+        quantize = op.x.owner
+        if (
+            not isinstance(quantize, QuantizeOp | Float8QuantizeOp)
+            or not quantize.result.has_one_use()
+        ):
             return
         transpose = nn.TransposeOp(quantize.x, int_tuple(op.permutation))
         moved = rebuilt(quantize, [transpose.result], op.result.type)

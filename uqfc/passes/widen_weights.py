@@ -2,7 +2,8 @@
 
 A model may bring its own quantization. Where its weights are of a type that is not among the
 target's, the decision of the layer says so: the next wider type that the target has was chosen,
-``unsupported_by_target``. 4-bit integers are then held as 8-bit ones, less their zero point.
+``unsupported_by_target``. 4-bit integers are then held as 8-bit ones, less their zero point. For a
+target that has 8-bit floats instead of integers there is no such type, and a TargetError says so.
 
 Law: exact. ``w - zero_point`` does not change. Runs after ``canonicalize-weights``.
 """
@@ -20,6 +21,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp
 from uqfc.dialects.tensors import element_of, ui4
+from uqfc.errors import TargetError
 from uqfc.passes.select_bit_width import (
     WIDTHS,
     Decision,
@@ -62,6 +64,11 @@ class WidenWeightsPass(ModulePass):
             if decision is None or decision.chosen not in WIDTHS or decision.chosen in supported:
                 continue
             chosen = narrowest_supported(decision.chosen, supported)
+            if chosen not in WIDTHS:
+                raise TargetError(
+                    f"target {self.target} has no integers, but layer '{layer.layer}' came with "
+                    f"{decision.chosen} weights; the float model would be quantized to {chosen}"
+                )
             reason = Reason.UNSUPPORTED_BY_TARGET
             set_decision(layer, Decision(decision.requested, chosen, reason))
             if chosen == "int8":

@@ -7,7 +7,7 @@ up to 64 bytes past its end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -38,7 +38,7 @@ class FloatDepthwiseKernel(FunctionKernel):
     over_read = 64
     element_bytes: ClassVar[int] = 4
     """Of x."""
-    extra_parameters: ClassVar[Mapping[str, str]] = {}
+    extra_parameters: ClassVar[dict[str, str]] = {}
     """Of the function, after the others."""
 
     isa: Isa
@@ -77,8 +77,8 @@ class FloatDepthwiseKernel(FunctionKernel):
         if function := find_function(module, self.name):
             return function
         pointers = ("x", "w", "bias", "residual", "out", "zeros")
-        parameters = dict.fromkeys(pointers, "ptr") | dict.fromkeys((*SIZES, *STEPS), "i64")
-        parameters |= self.extra_parameters
+        parameters = dict[str, str].fromkeys(pointers, "ptr")
+        parameters |= dict.fromkeys((*SIZES, *STEPS), "i64") | self.extra_parameters
         b = Builder.function(module, self.isa, self.name, internal=True, **parameters)
         channels = b.value("channels")
         with b.loop(0, channels, LANES) as i:

@@ -68,7 +68,7 @@ class DcastOp(TensorOp):
 
 @irdl_op_definition
 class ScastOp(TensorOp):
-    """Reads storage integers (or codes of 8-bit floats) as quantized values or the reverse; no bits change."""
+    """Reads storage integers (codes) as quantized values or the reverse; no bits change."""
 
     name = "quant.scast"
     x = operand_def()

@@ -9,6 +9,7 @@ from onnx import TensorProto
 from xdsl.dialects.builtin import f32, i32
 from xdsl.ir import Attribute, SSAValue
 
+from uqfc import float8
 from uqfc.dialects.quant import (
     STORAGE_ELEMENTS,
     STORAGE_RANGES,
@@ -20,7 +21,17 @@ from uqfc.dialects.quant import (
     check_fits,
     check_params,
 )
-from uqfc.dialects.tensors import Array, element_of, i4, i8, numpy_dtype, ui4, ui8
+from uqfc.dialects.tensors import (
+    Array,
+    element_of,
+    f8_e4m3,
+    f8_e5m2,
+    i4,
+    i8,
+    numpy_dtype,
+    ui4,
+    ui8,
+)
 from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.node import Meant, Node
@@ -48,7 +59,11 @@ STORAGE_OF_ONNX: dict[int, str] = {
     TensorProto.INT8: "i8",
     TensorProto.UINT4: "u4",
     TensorProto.INT4: "i4",
+    TensorProto.FLOAT8E4M3FN: "f8E4M3FN",
+    TensorProto.FLOAT8E5M2: "f8E5M2",
 }
+OUTPUTS = (ui8, i8, ui4, i4, f8_e4m3, f8_e5m2)
+TYPES = "integers of 8 and 4 bits, float8e4m3fn and float8e5m2"
 
 
 @dataclass(frozen=True)
@@ -100,9 +115,7 @@ def scheme_of(node: Node, scale: int, zero_point: int) -> Scheme:
 
 def storage_of(element: Attribute) -> str:
     if element not in STORAGE:
-        raise UnsupportedUseError(
-            f"quantized elements {element}: supported are 8 and 4 bits and int32"
-        )
+        raise UnsupportedUseError(f"quantized elements {element}: supported are {TYPES}, and int32")
     return STORAGE[element]
 
 
@@ -111,26 +124,27 @@ def output_storage(node: Node) -> str:
     data_type = node.integer("output_dtype", 0)
     if node.has(2):
         element = kind(node.input(2))
-        if element not in (ui8, i8, ui4, i4):
-            raise UnsupportedUseError(f"quantization to {element}: supported are 8 and 4 bits")
+        if element not in OUTPUTS:
+            raise UnsupportedUseError(f"quantization to {element}: supported are {TYPES}")
         return STORAGE[element]
     if data_type == 0:
         return "u8"
     if data_type not in STORAGE_OF_ONNX:
-        raise UnsupportedUseError(
-            f"quantization to {type_name(data_type)}: supported are 8 and 4 bits"
-        )
+        raise UnsupportedUseError(f"quantization to {type_name(data_type)}: supported are {TYPES}")
     return STORAGE_OF_ONNX[data_type]
 
 
 @converter("QuantizeLinear")
 @converter("QuantizeLinear", domain=MICROSOFT)
 def quantize_linear(node: Node, b: Builder) -> Value:
-    node.ignore("saturate", "precision")
+    node.ignore("precision")
+    saturates = node.integer("saturate", 1)
     x = node.float_in(0)
     if known(node.input(1)) is None:
         return quantized_at_run_time(node, b, x)
     params = scheme_of(node, 1, 2).params(output_storage(node), dims(x))
+    if params.float8 is not None and not saturates:
+        raise UnsupportedUseError("saturate = 0: supported is 1, no value becomes infinite or NaN")
     return quantized(b, x, params)
 
 
@@ -140,6 +154,8 @@ def quantized(b: Builder, x: Value, params: QuantParams) -> Value:
     if array is not None:
         scale, zero_point = params.broadcast(array.shape)
         element = STORAGE_ELEMENTS[params.storage]
+        if params.float8 is not None:
+            return Constant(float8.quantize(array, scale, params.float8), element)
         stored = quantize(array, scale, zero_point, params.qmin, params.qmax)
         return Constant(stored.astype(numpy_dtype(element)), element)
     result = b.emit(QcastOp(b.ssa(x), params))

@@ -108,7 +108,9 @@ Dtype: TypeAlias = Literal[
     "fp8_e5m2",
     "float32",
 ]
-WeightDtype: TypeAlias = Literal["int8", "int4", "ternary", "binary", "float32"]
+WeightDtype: TypeAlias = Literal[
+    "int8", "int4", "ternary", "binary", "fp8_e4m3", "fp8_e5m2", "float32"
+]
 Granularity: TypeAlias = Annotated[
     Literal["per_channel", "per_tensor", "per_block"], BeforeValidator(canonical_granularity)
 ]
@@ -131,7 +133,7 @@ class Numerics(Part):
 
 
 class Quantization(Part):
-    """``real = (q - zero_point) * scale``."""
+    """``real = (q - zero_point) * scale``; of 8-bit floats ``number * scale``, zero point 0."""
 
     tensor: Name | None = None
     """The ONNX tensor that holds the integers; without it, the one that belongs to the op."""

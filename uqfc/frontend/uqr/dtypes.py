@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uqfc.dialects.quant import STORAGE_RANGES
+from uqfc.float8 import FORMATS
 
 Range = tuple[int, int]
 
@@ -17,6 +18,8 @@ STORAGES: dict[str, tuple[str, ...]] = {
     "binary": ("i2",),
 }
 """Storages of a dtype; the first one whose range holds the given integers is meant."""
+FLOAT8: dict[str, tuple[str, ...]] = {f.dtype: (f.name,) for f in FORMATS.values()}
+"""8-bit floats: of graphs only, a document beside a float model cannot ask for them."""
 HELD_IN: dict[str, tuple[str, ...]] = {"i2": ("i2", "i4"), "u2": ("u2", "u4")}
 """Types of ONNX that hold the integers of a storage, where it is not just the one of its name."""
 FEW_LEVELS: Range = (-1, 1)
@@ -30,6 +33,7 @@ def middle(storage: str) -> int:
 
 
 NAMES = {"i8": "int8", "u8": "uint8", "i4": "int4", "u4": "uint4", "i2": "int2", "u2": "uint2"}
+NAMES |= {form.name: form.dtype for form in FORMATS.values()}
 """Canonical dtypes by storage."""
 
 
@@ -42,7 +46,7 @@ def dtype_of(storage: str, limits: Range, is_binary: bool = False) -> str:
 
 def storage_in(dtype: str, held: str) -> str | None:
     """The storage that a dtype means where the graph has ``held``; None if it has no such."""
-    found = [s for s in STORAGES.get(dtype, ()) if held in HELD_IN.get(s, (s,))]
+    found = [s for s in (STORAGES | FLOAT8).get(dtype, ()) if held in HELD_IN.get(s, (s,))]
     return found[0] if found else None
 
 

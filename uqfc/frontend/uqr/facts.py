@@ -29,6 +29,8 @@ STORAGES: dict[int, str] = {
     TensorProto.UINT4: "u4",
     TensorProto.INT2: "i2",
     TensorProto.UINT2: "u2",
+    TensorProto.FLOAT8E4M3FN: "f8E4M3FN",
+    TensorProto.FLOAT8E5M2: "f8E5M2",
 }
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 EPILOGUE = ("Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu")

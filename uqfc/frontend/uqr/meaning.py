@@ -18,6 +18,7 @@ from uqfc.dialects import nn
 from uqfc.dialects.quant.decisions import SENSITIVITY, Decision, set_decision
 from uqfc.dialects.tensors import Array
 from uqfc.errors import UqrError
+from uqfc.float8 import FORMATS
 from uqfc.frontend.loading import LoadedModel
 from uqfc.frontend.uqr.document import (
     PRODUCTS,
@@ -26,7 +27,7 @@ from uqfc.frontend.uqr.document import (
     Op,
     WeightQuant,
 )
-from uqfc.frontend.uqr.dtypes import STORAGES, Range, default_range, middle, storage_in
+from uqfc.frontend.uqr.dtypes import FLOAT8, STORAGES, Range, default_range, middle, storage_in
 from uqfc.frontend.uqr.facts import Fact, Role, facts_of
 from uqfc.frontend.uqr.text import parse_document
 from uqfc.numerics import F32, dequantize
@@ -150,7 +151,7 @@ class Comparison:
     def compare(self, op: Op, quant: WeightQuant | ActivationQuant, role: Role) -> None:
         fact = self.fact_for(op, quant, role)
         given = quant.range if isinstance(quant, WeightQuant) else quant.integer_range
-        accepted = [dtype for dtype in STORAGES if storage_in(dtype, fact.storage)]
+        accepted = [dtype for dtype in STORAGES | FLOAT8 if storage_in(dtype, fact.storage)]
         storage = storage_in(quant.dtype, fact.storage)
         if storage is None:
             what = f"'{quant.dtype}', but the graph's tensor is {fact.storage}; accepted: "
@@ -171,7 +172,7 @@ class Comparison:
         if isinstance(quant, ActivationQuant):
             self.check_real_range(op, quant, fact, limits)
         elif fact.values is not None:
-            self.check_values(op, quant, numpy_helper.to_array(fact.values), limits)
+            self.check_values(op, quant, numpy_helper.to_array(fact.values), fact, limits)
         self.matched[fact.tensor] = limits
         if storage != fact.storage:
             self.storages[fact.tensor] = storage
@@ -240,8 +241,12 @@ class Comparison:
             what = f"{quant.range}, but the integers stand for {stands_for}"
             raise self.fail(op.name, f"{fact.role}.range", what)
 
-    def check_values(self, op: Op, quant: WeightQuant, values: Array, limits: Range) -> None:
-        """The integers are in the range, and binary ones are not 0."""
+    def check_values(
+        self, op: Op, quant: WeightQuant, values: Array, fact: Fact, limits: Range
+    ) -> None:
+        """The integers are in the range, and binary ones are not 0. Codes are all in theirs."""
+        if fact.storage in FORMATS:
+            return
         low, high = (int(values.min()), int(values.max())) if values.size else limits
         if not limits[0] <= low <= high <= limits[1]:
             what = f"{list(limits)}, but the graph's integers are from {low} to {high}"
@@ -252,8 +257,11 @@ class Comparison:
 
 
 def real_range(fact: Fact, limits: Range) -> F32 | None:
-    """The real values of the least and the largest integer; None with several scales."""
+    """The real values of the least and the largest integer, or number; None with several scales."""
     if fact.scale.size != 1:
         return None
+    scale = fact.scale.reshape(())
+    if fact.storage in FORMATS:
+        return np.asarray(limits, np.float32) * scale
     ends = np.asarray(limits, np.int32)
-    return dequantize(ends, fact.scale.reshape(()), fact.zero_point.astype(np.int32).reshape(()))
+    return dequantize(ends, scale, fact.zero_point.astype(np.int32).reshape(()))

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from xdsl.ir import SSAValue
 
+from uqfc import float8
 from uqfc.dialects import nn
 from uqfc.dialects.nn import layer_name
 from uqfc.dialects.quant import (
@@ -51,7 +52,12 @@ def qcast(g: Graph, op: QcastOp) -> None:
     if known is not None:
         scale, zero = params.broadcast(shape_of(op.x))
         element = STORAGE_ELEMENTS[params.storage]
-        q = quantize(np.asarray(known.array), scale, zero, params.qmin, params.qmax)
+        array = np.asarray(known.array)
+        q = (
+            quantize(array, scale, zero, params.qmin, params.qmax)
+            if params.float8 is None
+            else float8.quantize(array, scale, params.float8)
+        )
         g.known[op.result] = Known(q.astype(numpy_dtype(element)), element, params)
         return
     layout = g.layout_of(op.x)

@@ -8,7 +8,18 @@ from xdsl.dialects.builtin import f32, i1, i32, i64
 from xdsl.ir import Attribute
 
 from uqfc.dialects.quant import STORAGE_ELEMENTS, UniformType
-from uqfc.dialects.tensors import Array, i2, i4, i8, numpy_dtype, ui2, ui4, ui8
+from uqfc.dialects.tensors import (
+    Array,
+    f8_e4m3,
+    f8_e5m2,
+    i2,
+    i4,
+    i8,
+    numpy_dtype,
+    ui2,
+    ui4,
+    ui8,
+)
 from uqfc.frontend.values import UnsupportedUseError
 
 ONNX_TYPES: dict[Attribute, int] = {
@@ -22,6 +33,8 @@ ONNX_TYPES: dict[Attribute, int] = {
     ui8: TensorProto.UINT8,
     i32: TensorProto.INT32,
     i64: TensorProto.INT64,
+    f8_e4m3: TensorProto.FLOAT8E4M3FN,
+    f8_e5m2: TensorProto.FLOAT8E5M2,
 }
 """Two bits are held in four, of which the document knows: ONNX has them from opset 25 on, but
 ONNX Runtime (1.32) fuses such weights into a QLinearConv that it then refuses."""
