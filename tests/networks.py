@@ -48,7 +48,15 @@ ACTIVATIONS = (
 )
 CLAMPS = ACTIVATIONS[:5]
 FUNCTIONS = (*(a for a in ACTIVATIONS if a is not None), nn.fn("sigmoid"), nn.fn("silu"))
-STRATEGIES = ("int8", "int4", "mixed_int4_int8", "ternary", "binary")
+STRATEGIES = (
+    "int8",
+    "int4",
+    "mixed_int4_int8",
+    "ternary",
+    "binary",
+    "fp8_e4m3",
+    "fp8_e5m2",
+)
 
 
 @dataclass

@@ -35,7 +35,16 @@ from uqfc.model import CompiledModel
 from uqfc.targets import load_target, missing_cpu_features
 from uqfc_runtime.artifact import ELF_MACHINES
 
-STRATEGIES = ("float32", "int8", "int4", "mixed_int4_int8", "ternary", "binary")
+STRATEGIES = (
+    "float32",
+    "int8",
+    "int4",
+    "mixed_int4_int8",
+    "ternary",
+    "binary",
+    "fp8_e4m3",
+    "fp8_e5m2",
+)
 TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64", "edge_device_v2", "kirkwood_npu")
 LAYERS = ("stem", "depthwise", "pointwise", "head")
 

@@ -23,6 +23,9 @@ QUANT = [
             ("unknown storage type 'u3'; known: u8, ", "u3:f32, 0.5"),
             ("range 3:3 is not within u8's 0:255", "u8<3:3>:f32, 0.5:3"),
             ("scales must be finite float32 values > 0", "u8:f32, 0.0"),
+            ("f8E4M3FN has its whole range and zero point 0", "f8E4M3FN<-240:240>:f32, 0.5"),
+            ("f8E5M2 has its whole range and zero point 0", "f8E5M2:f32, 0.5:1"),
+            ("f8E5M2 has no scales per block", "f8E5M2:f32:{1:4}, {0.5, 0.5}"),
             ("zero points must be within 1:255", "u8<1:255>:f32, 0.5"),
             ("axis and block must not be negative", "u8:f32:-1, {0.5}"),
             ("axis 2 is outside rank 2", "u8:f32:2, {0.5}"),
@@ -162,6 +165,48 @@ QNN = [
 ]
 
 
+FLOATS = tensor(2, element="f8E4M3FN")
+
+
+def float8_linear(
+    x: str = "f8E4M3FN",
+    multiplier: int = 3,
+    bias: str = "f32",
+    scale: str = "0.5",
+    result: str = "f8E4M3FN",
+) -> tuple[str, list[str]]:
+    """A ``qnn.float8_linear`` and the types of its operands."""
+    types = [tensor(2, 4, element=x), tensor(3, 4, element="f8E5M2"), f32(multiplier)]
+    extra = tensor(3, element=bias)
+    op = (
+        f"%r = qnn.float8_linear %0, %1, %2 bias %3 : {extra} {{scale = {scale} : f32}} : "
+        f"{', '.join(types)} -> {tensor(2, 3, element=result)}"
+    )
+    return op, [*types, extra]
+
+
+FLOAT8 = [
+    Invalid("expected elements f8E4M3FN or f8E5M2, got ui8", *float8_linear(x="ui8")),
+    Invalid(
+        "qnn.float8_linear: multiplier is tensor<2xf32>, expected tensor<3xf32>",
+        *float8_linear(multiplier=2),
+    ),
+    Invalid("qnn.float8_linear: bias and residual must be float32", *float8_linear(bias="i32")),
+    Invalid("qnn.float8_linear: scale 0.0 is not finite and > 0", *float8_linear(scale="0.0")),
+    Invalid("expected elements f8E4M3FN or f8E5M2, got f32", *float8_linear(result="f32")),
+    Invalid(
+        "qnn.float8_quantize takes float32",
+        f"%r = qnn.float8_quantize %0 {{scale = 1.0 : f32}} : {BYTES} -> {FLOATS}",
+        [BYTES],
+    ),
+    Invalid(
+        "expected elements f8E4M3FN or f8E5M2, got ui8",
+        f"%r = qnn.float8_dequantize %0 {{scale = 1.0 : f32}} : {BYTES} -> {f32(2)}",
+        [BYTES],
+    ),
+]
+
+
 def unpack(
     packing: str = "panels, s8, 16, 1, 1", packed: str = BYTES, weight: str = "i8", zero: int = 3
 ) -> tuple[str, list[str]]:
@@ -228,4 +273,4 @@ QKERNEL = [
     Invalid("qkernel.view: offset is not a multiple of 64", view(32)),
 ]
 
-CASES = [*QUANT, *QNN, *QKERNEL]
+CASES = [*QUANT, *QNN, *FLOAT8, *QKERNEL]

@@ -32,7 +32,16 @@ from uqfc.dialects.opaque import CallOp, Opaque
 from uqfc.dialects.qkernel import Packing, PackingAttr, Qkernel
 from uqfc.dialects.qnn import Epilogue, EpilogueAttr, Qnn
 from uqfc.dialects.quant import STORAGE_RANGES, Quant, QuantParams, UniformType
-from uqfc.dialects.tensors import Array, i8, numpy_dtype, shape_of, tensor_type, ui8
+from uqfc.dialects.tensors import (
+    Array,
+    f8_e4m3,
+    f8_e5m2,
+    i8,
+    numpy_dtype,
+    shape_of,
+    tensor_type,
+    ui8,
+)
 from uqfc.elementary import UNARY
 from uqfc.numerics import ACTIVATIONS, Activation
 from uqfc.passes.form_kernels import FormKernelsPass
@@ -103,10 +112,11 @@ def parameters(draw: st.DrawFn, shape: tuple[int, int] = (4, 6)) -> QuantParams:
     """Of any storage, range and granularity, for a tensor of this shape."""
     storage = draw(st.sampled_from(sorted(STORAGE_RANGES)))
     low, high = STORAGE_RANGES[storage]
-    if draw(st.booleans()):
+    is_float = storage.startswith("f8")
+    if not is_float and draw(st.booleans()):
         low, high = sorted(draw(st.sets(st.integers(low, high), min_size=2, max_size=2)))
     axis = draw(st.sampled_from([None, 0, 1]))
-    block = 0 if axis is None else draw(st.sampled_from([0, 0, 2, 4]))
+    block = 0 if axis is None or is_float else draw(st.sampled_from([0, 0, 2, 4]))
     if axis is None:
         count = 1
     elif block:
@@ -114,7 +124,8 @@ def parameters(draw: st.DrawFn, shape: tuple[int, int] = (4, 6)) -> QuantParams:
     else:
         count = shape[axis]
     scales = draw(st.lists(POSITIVE, min_size=count, max_size=count))
-    zeros = draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+    zero_points = st.just(0) if is_float else st.integers(low, high)
+    zeros = draw(st.lists(zero_points, min_size=count, max_size=count))
     return QuantParams(storage, low, high, tuple(scales), tuple(zeros), axis, block)
 
 
@@ -165,6 +176,40 @@ def qnn_linear(o: Ops) -> Operation:
     residual = o.zeros(2, 3, element=ui8) if o.draw(st.booleans()) else None
     operands = [x, weight, *integer_operands(o, 3)]
     return qnn.QLinearOp(operands, residual, x_zero_point=o.draw(BYTES), epilogue=o.epilogue())
+
+
+def float8_element(o: Ops) -> Attribute:
+    return o.draw(st.sampled_from([f8_e4m3, f8_e5m2]))
+
+
+def float8_arguments(
+    o: Ops, shape: tuple[int, ...]
+) -> tuple[list[SSAValue | None], dict[str, Any]]:
+    """Operands after x and weight, and what else a layer of 8-bit floats is given."""
+    channels = shape[-1]
+    operands: list[SSAValue | None] = [o.zeros(channels)]
+    operands.append(o.zeros(channels) if o.draw(st.booleans()) else None)
+    operands.append(o.zeros(*shape) if o.draw(st.booleans()) else None)
+    options: dict[str, Any] = {}
+    if o.draw(st.booleans()):
+        options |= {"activation": o.activation()}
+    if o.draw(st.booleans()):
+        options |= {"scale": o.draw(POSITIVE), "element": float8_element(o)}
+    return operands, options
+
+
+def float8_conv2d(o: Ops) -> Operation:
+    w, x_and_weight = o.window(), conv_operands(o, float8_element(o), float8_element(o))
+    window: dict[str, Any] = {"strides": w.strides, "padding": w.padding, "groups": 2}
+    plain = qnn.Float8Conv2dOp([*x_and_weight, o.zeros(2), None, None], **window)
+    operands, options = float8_arguments(o, shape_of(plain))
+    return qnn.Float8Conv2dOp([*x_and_weight, *operands], **window, **options)
+
+
+def float8_linear(o: Ops) -> Operation:
+    x, weight = (o.zeros(*shape, element=float8_element(o)) for shape in ((2, 4), (3, 4)))
+    operands, options = float8_arguments(o, (2, 3))
+    return qnn.Float8LinearOp([x, weight, *operands], **options)
 
 
 def pool(kind: type[nn.Pool2dOp]) -> Callable[[Ops], Operation]:
@@ -326,6 +371,14 @@ MAKERS: dict[type[Operation], Callable[[Ops], Operation]] = {
     quant.ObserveOp: lambda o: quant.ObserveOp(o.zeros(2), o.draw(NAMES)),
     quant.QcastOp: lambda o: quant.QcastOp(o.zeros(4, 6), o.draw(parameters())),
     quant.ScastOp: lambda o: quant.ScastOp(cast(o), ui8),
+    qnn.Float8Conv2dOp: float8_conv2d,
+    qnn.Float8DequantizeOp: lambda o: qnn.Float8DequantizeOp(
+        o.zeros(2, element=float8_element(o)), o.draw(POSITIVE)
+    ),
+    qnn.Float8LinearOp: float8_linear,
+    qnn.Float8QuantizeOp: lambda o: qnn.Float8QuantizeOp(
+        o.zeros(2, 3), o.draw(POSITIVE), float8_element(o)
+    ),
     qnn.DequantizeOp: lambda o: qnn.DequantizeOp(
         o.zeros(2, element=ui8), o.draw(POSITIVE), o.draw(INTS)
     ),
