@@ -149,7 +149,7 @@ def test_what_the_target_lacks_falls_back() -> None:
         ({"bit_widths": {"x*": "int4"}}, "no layer matches 'x*'; nearest: stem, depthwise"),
         (
             {"bit_widths": {"stem": "int3"}},
-            "bit_widths: 'stem': 'int3' is unknown; accepted: int8, int4, ternary, binary, float32",
+            "bit_widths: 'stem': 'int3' is unknown; accepted: int8, fp8_e4m3, fp8_e5m2, int4",
         ),
         ({"bit_widths": {"stem": ["int4"]}}, "bit_widths: 'stem': '['int4']' is unknown"),
         ({"bit_widths": ["int4"]}, "bit_widths: accepted: a mapping"),
