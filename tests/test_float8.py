@@ -39,9 +39,11 @@ def hard_values(form: Float8) -> np.ndarray:
     ties = (numbers[1:] + numbers[:-1]) / np.float32(2)
     centres = np.concatenate([numbers, ties]).astype(np.float32)
     around = [np.nextafter(centres, np.float32(d)) for d in (-np.inf, np.inf)]
-    beyond = np.float32([form.largest * f for f in (1 + 1 / 32, 1 + 1 / 16, 1.07, 2, 1e30)])
-    tiny = np.float32([1e-45, 1e-40, 1.1754944e-38, 0.0, -0.0])
-    ends = np.float32([np.inf, -np.inf, np.nan, 3.4028235e38])
+    beyond = np.array(
+        [form.largest * f for f in (1 + 1 / 32, 1 + 1 / 16, 1.07, 2, 1e30)], np.float32
+    )
+    tiny = np.array([1e-45, 1e-40, 1.1754944e-38, 0.0, -0.0], np.float32)
+    ends = np.array([np.inf, -np.inf, np.nan, 3.4028235e38], np.float32)
     return np.concatenate([centres, *around, beyond, -beyond, tiny, -tiny, ends])
 
 
@@ -89,7 +91,7 @@ def test_encode_is_that_of_ml_dtypes_for_a_million_random_values(form: Float8) -
 
 @formats
 def test_nan_gives_zero_and_infinities_saturate(form: Float8) -> None:
-    codes = encode(np.float32([np.nan, -np.nan, np.inf, -np.inf]), form)
+    codes = encode(np.array([np.nan, -np.nan, np.inf, -np.inf], np.float32), form)
     assert list(decode(codes, form)) == [0.0, 0.0, form.largest, -form.largest]
     assert codes[0] == codes[1] == 0
 
@@ -97,7 +99,7 @@ def test_nan_gives_zero_and_infinities_saturate(form: Float8) -> None:
 @formats
 def test_quantize_is_onnx_quantize_linear(form: Float8) -> None:
     """By ONNX's reference, for numbers: it keeps a NaN, where NUMERICS says zero."""
-    scale = np.float32(0.0371)
+    scale = np.array(0.0371, np.float32)
     values = hard_values(form)
     values = values[np.abs(values) < 1e30]  # beyond, the reference warns of an overflow
     zero = TensorProto(name="z", data_type=ONNX[form.name], dims=[], raw_data=b"\0")

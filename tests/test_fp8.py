@@ -170,7 +170,7 @@ def test_layers_of_several_tiles(dtype: str, target: str) -> None:
     skip_unless_runnable(target)
     network = integer(quantized(large_network(), dtype))
     model = build(network, load_target(target), target, "network", dtype)
-    names = [layer.kernel for layer in model.layers if layer.weight_dtype is not None]
+    names = [layer.kernel or "" for layer in model.layers if layer.weight_dtype is not None]
     short = dtype.removeprefix("fp8_")
     ops = [name.removeprefix(f"e4m3_{short}_").partition("_")[0] for name in names]
     assert ops == ["conv", "conv", "dwconv", "conv", "gemm", "gemm"]

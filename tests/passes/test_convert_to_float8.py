@@ -23,7 +23,7 @@ from uqfc.interpreter import Interpreter
 from uqfc.passes.convert_to_float8 import ConvertToFloat8Pass
 from uqfc.pipeline import integer_passes
 
-PER_CHANNEL = QuantParams.of("f8E4M3FN", np.float32([0.5, 0.25, 2.0]), axis=1)
+PER_CHANNEL = QuantParams.of("f8E4M3FN", np.array([0.5, 0.25, 2.0], np.float32), axis=1)
 
 
 def ops(module: ModuleOp, *kinds: type[Operation]) -> list[Any]:
@@ -72,7 +72,7 @@ def test_scales_leave_the_sum(x_form: str, w_form: str) -> None:
     x = cast(b, b.block.args[0], QuantParams.of(x_form, 0.25))
     whole = np.asarray(b.random.integers(-2, 3, (5, 7)), np.float32)
     element = f8_e4m3 if w_form == E4M3.name else f8_e5m2
-    params = QuantParams.of(w_form, np.float32([0.5, 1, 2, 4, 8]), axis=0)
+    params = QuantParams.of(w_form, np.array([0.5, 1, 2, 4, 8], np.float32), axis=0)
     constant = b.add(nn.ConstantOp(float8.encode(whole, FORMATS[w_form]), element))
     weight = b.add(DcastOp(b.add(ScastOp(constant, UniformType(params)))))
     module = named(b.module([b.add(nn.LinearOp(x, weight))]))

@@ -32,8 +32,15 @@ def middle(storage: str) -> int:
     return 0 if low < 0 else (high + 1) // 2
 
 
-NAMES = {"i8": "int8", "u8": "uint8", "i4": "int4", "u4": "uint4", "i2": "int2", "u2": "uint2"}
-NAMES |= {form.name: form.dtype for form in FORMATS.values()}
+NAMES = {
+    "i8": "int8",
+    "u8": "uint8",
+    "i4": "int4",
+    "u4": "uint4",
+    "i2": "int2",
+    "u2": "uint2",
+    **{form.name: form.dtype for form in FORMATS.values()},
+}
 """Canonical dtypes by storage."""
 
 
