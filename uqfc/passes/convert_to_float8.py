@@ -111,7 +111,7 @@ def convert_layer(layer: Layer) -> bool:
     ]
     cast = quantized_result(layer)
     made = build(layer, [raw, *constants, layer.bias, layer.residual], cast)
-    made.attributes.update(layer.attributes)
+    nn.with_layer(made, layer.layer)
     set_decision(made, decision_of(layer) or given(weight[1]))
     if cast is None:
         Rewriter.replace_op(layer, [raw, *constants, made])

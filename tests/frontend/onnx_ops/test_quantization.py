@@ -176,7 +176,7 @@ def test_sixteen_bits_are_unsupported() -> None:
     model = make_model(
         [node("QuantizeLinear", ["x", "s", "z"], ["y"])], {"x": [3]}, ["y"], constants
     )
-    with pytest.raises(UnsupportedError, match="supported are 8 and 4 bits"):
+    with pytest.raises(UnsupportedError, match="supported are integers of 8 and 4 bits, float8"):
         import_onnx(model)
 
 

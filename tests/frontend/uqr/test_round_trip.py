@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.rewriter import Rewriter
 
@@ -17,6 +18,7 @@ from tests.networks import (
     STORAGES,
     STRATEGIES,
     STYLES,
+    RangeStyle,
     awkward_inputs,
     networks,
     quantized,
@@ -25,7 +27,7 @@ from tests.networks import (
 )
 from tests.passes.graphs import graphs, random_inputs, same_bits
 from uqfc.dialects import nn
-from uqfc.dialects.qnn import IntegerLayerOp
+from uqfc.dialects.qnn import Float8LayerOp, IntegerLayerOp
 from uqfc.dialects.quant import QcastOp, UniformType, uniform_of
 from uqfc.dialects.tensors import shape_of, tensor_type
 from uqfc.frontend import read_onnx
@@ -55,13 +57,13 @@ def fused_networks(draw: st.DrawFn) -> ModuleOp:
 
 
 def layers_of(network: ModuleOp) -> list[tuple[str, list[bytes]]]:
-    """The integer layers in order: their text without names of values, and their constants.
+    """The quantized layers in order: their text without names of values, and their constants.
 
     Parameters of functions are float32 wherever they are used; the IR may hold more digits.
     """
     found: list[tuple[str, list[bytes]]] = []
     for op in network.walk():
-        if isinstance(op, IntegerLayerOp):
+        if isinstance(op, IntegerLayerOp | Float8LayerOp):
             text = re.sub(r"#nn\.fn<[^>]*>", lambda part: as_float32(part.group()), str(op))
             constants = [v.owner for v in op.operands if isinstance(v.owner, nn.ConstantOp)]
             found.append((re.sub(r"%[\w.$-]+", "%", text), [c.array.tobytes() for c in constants]))
@@ -94,6 +96,20 @@ def test_the_integer_network_is_the_same(module: ModuleOp) -> None:
     assert layers_of(actual) == layers_of(expected)
 
 
+@settings(max_examples=10)
+@given(networks(), st.sampled_from(["fp8_e4m3", "fp8_e5m2"]), st.sampled_from(STYLES))
+def test_so_is_one_of_8_bit_floats(network: ModuleOp, strategy: str, style: RangeStyle) -> None:
+    """In ONNX's own types: float8e4m3fn and float8e5m2 in QuantizeLinear and DequantizeLinear."""
+    module = quantized(fused(network), strategy, [style])
+    written = onnx.load_from_string(write_uqr(module))
+    onnx.checker.check_model(written, full_check=True)
+    types = {t.data_type for t in written.graph.initializer if t.name.endswith("zero_point")}
+    assert types <= {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2}
+    expected, actual = (run(m, *integer_passes()) for m in (module.clone(), read_back(module)))
+    assert_same_results(expected, actual)
+    assert layers_of(actual) == layers_of(expected)
+
+
 @settings(max_examples=25)
 @given(graphs())
 def test_float_graphs_compute_the_same(module: ModuleOp) -> None:
@@ -102,11 +118,13 @@ def test_float_graphs_compute_the_same(module: ModuleOp) -> None:
 
 
 def with_ranges(module: ModuleOp, limits: tuple[int, int]) -> ModuleOp:
-    """A copy whose activations have integers of this range only."""
+    """A copy whose activations have integers of this range only, where they are integers."""
     copy = module.clone()
     for op in copy.walk():
         if isinstance(op, QcastOp):
             params = uniform_of(op.result)
+            if params.float8 is not None:
+                continue
             zero = min(max(params.zero_points[0], limits[0]), limits[1])
             changed = replace(params, qmin=limits[0], qmax=limits[1], zero_points=(zero,))
             kind = tensor_type(shape_of(op.x), UniformType(changed))
