@@ -20,10 +20,11 @@ from tests.codegen.toy import needs_linker
 from tests.onnx_models import IMAGE, residual_network, samples
 from uqfc.calibrated import LayerFacts, calibrate_model
 from uqfc.cli import main
-from uqfc.errors import UqfcError
+from uqfc.errors import TargetError, UqfcError
 from uqfc.search import Metric, planning
 from uqfc.search.size import constants_by_layer, size_model
 from uqfc.search.space import SearchSpace
+from uqfc.targets import load_target
 
 pytest.importorskip("scipy")
 
@@ -83,7 +84,7 @@ def search(images: np.ndarray, labels: np.ndarray, **options: Any) -> Any:
         "search_space": SPACE,
         "accuracy_constraint": 0.5,
         "sensitivity": LOSSES,
-        "budget": 6,
+        "budget": 4,
     }
     return uqfc.search_bit_width(
         residual_network(), data=images, labels=labels, **{**arguments, **options}
@@ -115,13 +116,25 @@ def test_latencies_are_measured_and_limited(images: np.ndarray, labels: np.ndarr
     assert unmet[Metric.LATENCY].fails_by > 0
 
 
+def test_a_target_that_does_not_run_here(images: np.ndarray, labels: np.ndarray) -> None:
+    """Accuracy by the same bits on this machine, the target's sizes, latencies by a table."""
+    foreign = "neoverse-v1" if load_target("host").architecture == "x86_64" else "x86-64"
+    with pytest.raises(TargetError, match=f"target {foreign} does not run here"):
+        search(images, labels, target=foreign, latency_target=1, budget=2)
+    result = search(images, labels, target=foreign, latency_target=1, latencies=Speeds(), budget=3)
+    assert result.feasible
+    assert result.model.target.name == foreign
+    assert result.model.info["weights_bytes"] == result.chosen.outcome.size
+    assert result.chosen.outcome.latency < 1
+
+
 def test_points_below_float32(images: np.ndarray, labels: np.ndarray) -> None:
     result = search(images, labels, accuracy_constraint=None, max_drop_points=25, budget=3)
     assert result.constraints.accuracy == 0.75
 
 
-@pytest.mark.parametrize("dtypes", [("int8", "int4"), ("int8", "int4", "ternary", "binary")])
-def test_sizes_are_exact(images: np.ndarray, dtypes: tuple[str, ...]) -> None:
+def test_sizes_are_exact(images: np.ndarray) -> None:
+    dtypes = ("int8", "int4", "ternary", "binary")
     network = calibrate_model(residual_network(), calibration_data=images)
     had = {layer.name: layer.choices for layer in network.layers}
     space = SearchSpace.of({"*": dtypes}, had)
@@ -204,6 +217,7 @@ def test_executors_do_not_change_the_result(
         ({"labels": [0.5] * 48}, "accepted: whole numbers"),
         ({"data": None}, "give `data` with `labels`, or `evaluate`"),
         ({"target": "no-such-target"}, "unknown target"),
+        ({"evaluate": 5}, "evaluate: 5; accepted: a function"),
     ],
 )
 def test_arguments_that_are_refused(

@@ -19,7 +19,7 @@ from uqfc.search.answer import answer
 from uqfc.search.constraints import Constraints, Goal, Metric, default_objective, quantity
 from uqfc.search.evaluation import Evaluate, Top1, try_accuracy
 from uqfc.search.evaluations import Evaluations
-from uqfc.search.jobs import Workers, make_ready
+from uqfc.search.jobs import AT_HAND, Workers, make_ready
 from uqfc.search.journal import Journal
 from uqfc.search.loop import METHODS, Progress, Setting, planners_of, reporter, run
 from uqfc.search.problem import Bench, SearchProblem, portable
@@ -30,6 +30,8 @@ from uqfc.search.surrogate import Surrogate
 from uqfc.search.terms import CostsOf, Latencies, Sensitivities, latency_function
 from uqfc.targets import load_target
 
+WITHOUT_INFLUENCE = ("cache", "threads")
+"""Options that change no evaluation."""
 CALIBRATION_SAMPLES = 512
 """Of ``data``, at most, where no calibration data is given."""
 
@@ -91,6 +93,8 @@ def search_bit_width(
     table = load_target(target)
     shapes = options.get("shapes")
     inputs = read_model(model, shapes).inputs
+    if evaluate is not None and not callable(evaluate):
+        raise UqfcError(f"evaluate: {evaluate!r:.80}; accepted: a function of a compiled model")
     if evaluate is None and data is None:
         raise UqfcError("search: give `data` with `labels`, or `evaluate`")
     if evaluate is None:
@@ -111,19 +115,18 @@ def search_bit_width(
     problem = SearchProblem(
         portable(model), str(target), {**options, "calibration_data": calibration}, evaluate
     )
-    bench = problem.bench(progress)
-    available = {layer.name: layer.choices for layer in bench.network.layers}
-    space = SearchSpace.of(search_space, available)
     identity = {
         "model": key_of([read_model(model, shapes).digest()]),
         "target": key_of([table.model_dump_json()]),
-        "layers": list(space.layers),
         "calibration": recorded.description,
-        "options": repr(sorted(options.items())),
+        "options": repr(sorted((n, v) for n, v in options.items() if n not in WITHOUT_INFLUENCE)),
         "evaluate": described,
     }
     book = Journal(journal, identity)
-    key = key_of([str(book.header["sha256"])])
+    bench = problem.bench(progress)
+    available = {layer.name: layer.choices for layer in bench.network.layers}
+    space = SearchSpace.of(search_space, available)
+    key = str(book.header["sha256"])
     make_ready(key, bench.evaluate_configuration)
     workers = Workers(executor, key, problem)
     reference = reference_accuracy(model, bench, book, evaluate, options)
@@ -146,7 +149,10 @@ def search_bit_width(
     )
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     setting = Setting(space, goal, evaluations, surrogate, reference, budget, deadline)
-    state = run(setting, planners_of(method, seed))
+    try:
+        state = run(setting, planners_of(method, seed))
+    finally:
+        AT_HAND.pop(key, None)
     return answer(
         state,
         evaluations,

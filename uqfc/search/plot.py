@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import TypeAlias
@@ -11,7 +12,7 @@ Point: TypeAlias = tuple[float, float, str, bool]
 
 WIDTH, HEIGHT = 720, 440
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 20, 50
-TICKS = 5
+TICKS = 6
 
 
 class Axis:
@@ -28,9 +29,12 @@ class Axis:
         return round(self.first + share * (self.last - self.first), 2)
 
     def ticks(self) -> list[float]:
-        """Values within the axis, evenly spaced."""
-        step = (self.high - self.low) / TICKS
-        return [self.low + (i + 0.5) * step for i in range(TICKS)]
+        """Multiples of 1, 2 or 5 times a power of ten within the axis, about ``TICKS``."""
+        least = (self.high - self.low) / TICKS
+        power = 10.0 ** math.floor(math.log10(least))
+        step = next(power * m for m in (1, 2, 5, 10) if power * m >= least)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [i * step for i in range(first, last + 1)]
 
 
 def scatter(
@@ -41,7 +45,7 @@ def scatter(
     x_limit: float | None = None,
     y_limit: float | None = None,
 ) -> str:
-    """An SVG document: points, the front as a staircase, limits as dashed lines."""
+    """An SVG document: points, the best ``y`` up to each ``x`` as stairs, limits as dashes."""
     xs = [p[0] for p in points] + ([] if x_limit is None else [x_limit])
     ys = [p[1] for p in points] + ([] if y_limit is None else [y_limit])
     x = Axis(xs or [0.0], LEFT, WIDTH - RIGHT)
@@ -60,10 +64,13 @@ def scatter(
                 f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="#c33" '
                 'stroke-dasharray="5 4"/>'
             )
-    front = sorted((x(p[0]), y(p[1])) for p in points if p[3])
-    if front:
-        path = f"M{front[0][0]} {front[0][1]}"
-        path += "".join(f"H{px}V{py}" for px, py in front[1:])
+    stairs: list[tuple[float, float]] = []
+    for p in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not stairs or p[1] > stairs[-1][1]:
+            stairs.append((p[0], p[1]))
+    if stairs:
+        path = f"M{x(stairs[0][0])} {y(stairs[0][1])}"
+        path += "".join(f"H{x(px)}V{y(py)}" for px, py in stairs[1:])
         parts.append(f'<path d="{path}" fill="none" stroke="#26a" stroke-opacity="0.5"/>')
     parts += [_mark(x(p[0]), y(p[1]), p[2], p[3]) for p in points]
     return "\n".join([*parts, "</svg>", ""])
