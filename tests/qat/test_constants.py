@@ -66,3 +66,26 @@ def test_other_values_are_refused() -> None:
         qat_model.model.get_parameter("1.weight").add_(1.0)
     with pytest.raises(UqfcError, match=message), torch.no_grad():
         qat_model(x)
+
+
+def test_statistics_of_other_batch_norms_are_constants() -> None:
+    """Nothing is silently ignored: a batch norm in front of the layer is not folded."""
+    x = torch.randn(4, 2, 5, 5)
+    qat_model = prepare_qat(
+        nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3)), example_inputs=x, kernels=False
+    )
+    assert {"0.running_mean", "0.running_var"} <= set(qat_model.constants)
+    state = qat_model.state_dict()
+    state["model.0.running_mean"] = state["model.0.running_mean"] + 1.0
+    with pytest.raises(UqfcError, match=r"'0\.running_mean' \(.*\) has other values"):
+        qat_model.load_state_dict(state)
+
+
+def test_the_state_of_another_model_is_refused() -> None:
+    x = torch.randn(4, 2, 5, 5)
+    state = prepare_qat(network(), example_inputs=x, kernels=False).state_dict()
+    other = prepare_qat(nn.Sequential(nn.Conv2d(2, 4, 3)), kernels=False)
+    with pytest.raises(
+        UqfcError, match=r"^Sequential has no '2\.weight', '6\.weight', '1\.weight'"
+    ):
+        other.load_state_dict(state)

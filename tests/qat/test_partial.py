@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,15 @@ def test_such_a_model_has_no_binary(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("copied", ["state", "deepcopy", "save"])
 def test_copies_know_them(copied: str, tmp_path: Path) -> None:
-    model = prepared(network(Branching())).eval()
+
+    def named(seed: int) -> Any:
+        return nn.Sequential(OrderedDict({"é": network(Branching(), seed)}))
+
+    model = prepared(named(0)).eval()
+    assert list(model.floats) == ["é.3"]
     match copied:
         case "state":
-            other = prepare_qat(network(Branching(), 7), kernels=False, partial=True).eval()
+            other = prepare_qat(named(7), kernels=False, partial=True).eval()
             other.load_state_dict(model.state_dict())
         case "save":
             torch.save(model, tmp_path / "model.pt")

@@ -52,6 +52,8 @@ def capture(
                 return captured(model, inputs, options, target, kept, partial=partial)
             except UntrainableError as error:
                 path = module_of(model, error.layer) if partial else ""
+                while path in kept:  # it was not that: an op may have the name of a module
+                    path = path.rpartition(".")[0]
                 if not path:
                     raise
                 kept[path] = error.why
@@ -73,7 +75,7 @@ def captured(
         program = exported(model, images)
     network = import_torch(program, type(model).__name__)
     constants = {
-        name: HeldParameter(use, digest_of(model.get_parameter(name)))
+        name: HeldParameter(use, digest_of(held_tensor(model, name)))
         for name, use in network.parameters.items()
     }
     plan = replace(make_plan(network, options, target), constants=constants, kept=kept)
@@ -81,22 +83,47 @@ def captured(
     return plan
 
 
-def digest_of(parameter: Tensor) -> str:
+def held_tensor(model: nn.Module, name: str) -> Tensor:
+    """The parameter or buffer of that name."""
+    path, _, attribute = name.rpartition(".")
+    return getattr(model.get_submodule(path), attribute)
+
+
+def digest_of(tensor: Tensor) -> str:
     """SHA-256 of the values."""
-    return sha256(parameter.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    return sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def check_constants(model: nn.Module, plan: Plan) -> None:
-    """UqfcError if a parameter whose values are part of the plan has other ones by now."""
+    """UqfcError if what is constant in the plan has other values by now."""
     changed = [
         f"'{name}' ({held.use})"
         for name, held in plan.constants.items()
-        if digest_of(model.get_parameter(name)) != held.digest
+        if digest_of(held_tensor(model, name)) != held.digest
     ]
     if changed:
         raise UqfcError(
             f"{type(model).__name__}: {', '.join(changed)} has other values than when the model "
             "was captured, where it is a constant: load them into the float model, and prepare that"
+        )
+
+
+def check_parts(model: nn.Module, plan: Plan) -> None:
+    """UqfcError if the model lacks what the plan names: it is the plan of another model."""
+    tensors = dict(
+        [
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        ]
+    )
+    modules = dict(model.named_modules(remove_duplicate=False))
+    weights = [origin.weight for origin in plan.origins.values()]
+    missing = [name for name in [*weights, *plan.constants] if name not in tensors]
+    missing += [path for path in plan.kept if path not in modules]
+    if missing:
+        names = ", ".join(f"'{name}'" for name in missing)
+        raise UqfcError(
+            f"{type(model).__name__} has no {names}: the state is that of another model"
         )
 
 
@@ -113,13 +140,17 @@ def evaluating(model: nn.Module) -> Generator[None]:
 
 
 def check_same(model: nn.Module, plan: Plan, inputs: Sequence[Tensor]) -> None:
-    """UqfcError unless the plan gives for each image what the module gives for all of them."""
+    """UqfcError unless the plan gives for each image what the module gives for all of them.
+
+    Modules that stay float may mix the images: with them the plan is given all, too.
+    """
     name = type(model).__name__
+    size = len(inputs[0]) if plan.kept else 1
     with torch.no_grad():
         expected: Any = model(*inputs)
         each = [
-            evaluate_float(model, plan, [x[index : index + 1] for x in inputs])
-            for index in range(len(inputs[0]))
+            evaluate_float(model, plan, [x[index : index + size] for x in inputs])
+            for index in range(0, len(inputs[0]), size)
         ]
     wanted: list[Any] = list(expected) if isinstance(expected, tuple | list) else [expected]
     if not all(isinstance(tensor, Tensor) for tensor in wanted):
@@ -136,6 +167,7 @@ def check_same(model: nn.Module, plan: Plan, inputs: Sequence[Tensor]) -> None:
             raise UqfcError(
                 f"{name}: output {index} of the captured network differs from the module's: what "
                 "it computes for an image must not depend on the batch or on Python state"
+                + (", and what stays float must not write to what others read" * bool(plan.kept))
             )
 
 

@@ -13,7 +13,14 @@ from xdsl.dialects.builtin import ModuleOp
 from uqfc.dialects.quant.decisions import Decision
 from uqfc.errors import FallbackError, UqfcError
 from uqfc.frontend.uqr import write_uqr
-from uqfc.qat.capture import calibrate, capture, check_constants, start_weights
+from uqfc.qat.capture import (
+    calibrate,
+    capture,
+    check_constants,
+    check_parts,
+    held_tensor,
+    start_weights,
+)
 from uqfc.qat.comparison import Comparison, compare, interpreted
 from uqfc.qat.deploy import quantized_module
 from uqfc.qat.deployed import (
@@ -98,7 +105,7 @@ class QatModel(nn.Module):
 
     @property
     def constants(self) -> dict[str, str]:
-        """Parameters that neither a layer nor its batch norm uses, with the calls that do.
+        """Parameters and buffers that no layer or batch norm of one uses, with the calls that do.
 
         Training leaves them as they were when the model was captured; other values are refused.
         """
@@ -106,7 +113,7 @@ class QatModel(nn.Module):
 
     def _hold_constants(self) -> None:
         for name in self.plan.constants:
-            self.model.get_parameter(name).requires_grad_(False)
+            held_tensor(self.model, name).requires_grad_(False)
 
     def capture(self, *inputs: Tensor) -> None:
         """Capture the module as it computes on these inputs, of any batch size, once.
@@ -219,7 +226,9 @@ class QatModel(nn.Module):
         if not isinstance(state, dict) or {"plan", "calibrated"} - set(state):
             raise UqfcError("state of a QatModel: not what uqfc saves")
         if state["plan"] is not None and self._plan is None:
-            self._plan = restored_plan(state["plan"])
+            plan = restored_plan(state["plan"])
+            check_parts(self.model, plan)
+            self._plan = plan
             self.options = self._plan.options
             self.quantization.materialize(self._plan)
             self._hold_constants()

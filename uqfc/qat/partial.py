@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
+from io import StringIO
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] # the base
 from torch.utils._pytree import tree_leaves
 
 from uqfc.dialects.opaque import CallOp
 from uqfc.dialects.tensors import shape_of
 from uqfc.errors import UnsupportedError, UqfcError
 from uqfc.frontend.torch import UnsupportedCall, stand_ins, unsupported_modules
+
+
+class Given(NamedTuple):
+    """Arguments of a call, by position and by name."""
+
+    args: tuple[Any, ...]
+    named: dict[str, Any]
+
 
 OUTERMOST = (
     "; it is called by the outermost module itself: what is to stay float must be in a module of "
@@ -25,10 +35,7 @@ OUTERMOST = (
 def exported(model: nn.Module, images: Sequence[Tensor]) -> torch.export.ExportedProgram:
     """The program of ``torch.export``. UqfcError if torch cannot capture it, whatever it raises."""
     try:
-        with warnings.catch_warnings():
-            # of modules that keep tensors in lists, as recurrent ones do
-            warnings.filterwarnings("ignore", "The tensor attributes")
-            return torch.export.export(model, tuple(images))
+        return captured(model, tuple(images), {})
     except Exception as error:
         shapes = ", ".join(str(list(image.shape)) for image in images)
         raise UqfcError(
@@ -36,6 +43,14 @@ def exported(model: nn.Module, images: Sequence[Tensor]) -> torch.export.Exporte
             f"{first_line(error)}; accepted: modules that compute on tensors, without Python "
             "branches that depend on their values"
         ) from error
+
+
+def captured(model: nn.Module, args: Any, named: Any) -> torch.export.ExportedProgram:
+    """The program of ``torch.export``, which raises whatever it raises."""
+    with warnings.catch_warnings():
+        # of modules that keep tensors in lists, as recurrent ones do
+        warnings.filterwarnings("ignore", "The tensor attributes")
+        return torch.export.export(model, args, named)
 
 
 def first_line(error: Exception) -> str:
@@ -49,10 +64,10 @@ def modules_to_keep(
 
     UnsupportedError, or UqfcError, if it is the outermost module itself that cannot.
     """
-    kept = outermost(known)
+    kept, calls = outermost(known), first_calls(model, images)
     while True:
-        with stand_ins(model, kept, images):
-            failing = failures(model, images)
+        with stand_ins(model, kept, images), redirect_stderr(StringIO()):  # torch prints graphs
+            failing = failures(model, images, calls)
         if not failing:
             return kept
         kept = outermost({**kept, **failing})
@@ -60,28 +75,30 @@ def modules_to_keep(
 
 def module_of(model: nn.Module, layer: str) -> str:
     """The path of the innermost module that a layer's name begins with; empty if there is none."""
-    paths = {path for path, _ in model.named_modules()}
+    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
     path = layer.partition("#")[0]
     while path not in paths:
         path = path.rpartition(".")[0]
     return path
 
 
-def failures(model: nn.Module, images: Sequence[Tensor]) -> dict[str, str]:
+def failures(
+    model: nn.Module, images: Sequence[Tensor], calls: Mapping[nn.Module, Given]
+) -> dict[str, str]:
     """The modules that make calls without converter, or that cannot be captured, and why."""
     try:
         program = exported(model, images)
     except UqfcError as error:
-        found = uncapturable(model, images)
+        found = uncapturable(model, "", calls)
         if "" in found:
             raise error from None
         return found
-    calls = unsupported_modules(program, type(model).__name__)
-    own = [call for call in calls if not call.module]
+    refused = unsupported_modules(program, type(model).__name__)
+    own = [call for call in refused if not call.module]
     if own:
         named = [UnsupportedCall(c.name, c.op, c.why + OUTERMOST, "", "") for c in own]
         raise UnsupportedError(named, type(model).__name__)
-    return {call.module: f"{call.op}: {call.why}" for call in reversed(calls)}  # the first counts
+    return {call.module: f"{call.op}: {call.why}" for call in reversed(refused)}  # the first counts
 
 
 def outermost(found: Mapping[str, str]) -> dict[str, str]:
@@ -93,56 +110,84 @@ def outermost(found: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def uncapturable(model: nn.Module, images: Sequence[Tensor]) -> dict[str, str]:
-    """The innermost modules that torch cannot capture on the inputs they get, and why.
-
-    A module whose parts can all be captured is to blame itself.
-    """
-    seen: dict[nn.Module, tuple[Any, Any]] = {}
+def first_calls(model: nn.Module, images: Sequence[Tensor]) -> dict[nn.Module, Given]:
+    """What each module is called with, the first time."""
+    calls: dict[nn.Module, Given] = {}
 
     def note(module: nn.Module, args: Any, named: Any) -> None:
-        seen.setdefault(module, (args, named))
+        calls.setdefault(module, Given(args, named))
 
-    hooks = [m.register_forward_pre_hook(note, with_kwargs=True) for m in model.modules()]
+    hooks = [
+        module.register_forward_pre_hook(note, with_kwargs=True)
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # it takes no hooks
+    ]
     with torch.no_grad(), suppress(Exception):  # what a module raises, its capture will say
         model(*images)
     for hook in hooks:
         hook.remove()
+    return calls
 
-    def search(module: nn.Module, path: str) -> dict[str, str]:
-        if module not in seen:
-            return {}
-        args, named = seen[module]
+
+def uncapturable(module: nn.Module, path: str, calls: Mapping[nn.Module, Given]) -> dict[str, str]:
+    """The innermost modules, in the one at ``path``, that torch cannot capture, and why.
+
+    A module whose parts can all be captured is to blame itself; lists of modules are not called.
+    """
+    why = ""
+    if module in calls:
         try:
-            torch.export.export(module, args, named)
+            captured(module, *calls[module])
         except Exception as error:  # noqa: BLE001 # whatever torch raises
-            found: dict[str, str] = {}
-            for name, child in module.named_children():
-                found |= search(child, f"{path}.{name}" if path else name)
-            return found or {path: f"torch.export cannot capture it: {first_line(error)}"}
-        return {}
+            why = f"torch.export cannot capture it: {first_line(error)}"
+        else:
+            return {}
+    found: dict[str, str] = {}
+    for name, child in module.named_children():
+        found |= uncapturable(child, f"{path}.{name}" if path else name, calls)
+    return found or ({path: why} if why else {})
 
-    return search(model, "")
+
+def norms_within(module: nn.Module) -> list[_BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+
+@contextmanager
+def frozen_norms(module: nn.Module) -> Generator[None]:
+    """The batch norms within use their running statistics, and leave them as they are."""
+    norms = [norm for norm in norms_within(module) if norm.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True
 
 
 class KeptModules:
-    """Calls of modules that stay float, in one forward pass: each call is made once."""
+    """Calls of modules that stay float, for one batch: each call is made once."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, batch: int, *, statistics: bool) -> None:
         self.model = model
+        self.batch = batch
+        self.statistics = statistics
         self.results: dict[tuple[str, int], list[Any]] = {}
 
     def result(self, op: CallOp, operands: Sequence[Tensor]) -> Tensor:
-        """The tensor of an op, for a batch. UqfcError if the module mixes the images."""
+        """The tensor of an op. UqfcError unless the images are first in what is returned."""
         path, call = op.callee.data, op.call.value.data
         if (path, call) not in self.results:
-            returned: Any = self.model.get_submodule(path)(*operands)
+            module = self.model.get_submodule(path)
+            given = [x.clone() for x in operands]  # the module may write to it
+            with nullcontext() if self.statistics else frozen_norms(module):
+                returned: Any = module(*given)
             self.results[path, call] = tree_leaves(returned)
         found = self.results[path, call][op.index.value.data]
-        wanted = [len(operands[0]), *shape_of(op.result)[1:]]
+        wanted = [self.batch, *shape_of(op.result)[1:]]
         if list(found.shape) != wanted:
             raise UqfcError(
-                f"module '{path}': returns {list(found.shape)} for a batch of {len(operands[0])}; "
+                f"module '{path}': returns {list(found.shape)} for a batch of {self.batch}; "
                 f"accepted: {wanted}, the images first"
             )
         return found

@@ -71,7 +71,7 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class HeldParameter:
-    """A parameter that training does not change: the calls that use it, and its SHA-256."""
+    """A parameter or buffer that is not trained: the calls that use it, and its SHA-256."""
 
     use: str
     digest: str
@@ -81,9 +81,9 @@ class HeldParameter:
 class Plan:
     """The network, its points by name, its layers by name, and what stays float32 and why.
 
-    ``origins``: the parameters of all layers, quantized or not. ``constants``: parameters that are
-    used in another way, whose values are part of the network. ``kept``: the modules that PyTorch
-    computes, by path, and why. ``target``: the name or path of the backend's
+    ``origins``: the parameters of all layers, quantized or not. ``constants``: parameters and
+    buffers that are used in another way, whose values are part of the network. ``kept``: the
+    modules that PyTorch computes, by path, and why. ``target``: the name or path of the backend's
     table.
     """
 
@@ -164,13 +164,23 @@ def clear(op: Layer) -> None:
             value.replace_uses_with_if(constant.result, lambda use: use.operation is op)
 
 
+class PlanParser(Parser):
+    """Names need not be ASCII: what is printed of others is read as bytes."""
+
+    def parse_optional_str_literal(self) -> str | None:
+        text = super().parse_optional_str_literal()
+        if text is None and (data := self.parse_optional_bytes_literal()) is not None:
+            return data.decode()
+        return text
+
+
 def restored_plan(document: Mapping[str, Any]) -> Plan:
     """The plan of ``Plan.document``. UqfcError if it is not one."""
     try:
         context = Context()
         for dialect in (Builtin, Func, nn.Nn, Opaque, Quant):
             context.load_dialect(dialect)
-        module = Parser(context, document["network"]).parse_module()
+        module = PlanParser(context, document["network"]).parse_module()
         module.verify()
         origins = {name: LayerOrigin(**origin) for name, origin in document["layers"].items()}
         options, target = Options.restored(document["options"]), str(document["target"])

@@ -7,11 +7,13 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] # the base
 
 from uqfc.errors import UqfcError
 from uqfc.qat.layers import LayerModules
 from uqfc.qat.loading import Batch, Loader
 from uqfc.qat.model import QatModel
+from uqfc.qat.partial import norms_within
 
 
 def reestimate_statistics(qat_model: QatModel, loader: Iterable[Any], batches: int = 50) -> None:
@@ -29,6 +31,16 @@ def reestimate_statistics(qat_model: QatModel, loader: Iterable[Any], batches: i
     average_statistics(qat_model, islice(data, batches))
 
 
+def norms_of(qat_model: QatModel) -> list[_BatchNorm]:
+    """The batch norms behind layers, and those within modules that stay float."""
+    model, plan = qat_model.model, qat_model.plan
+    behind = [LayerModules(model, layer.origin).batch_norm for layer in plan.layers.values()]
+    found = [norm for norm in behind if norm is not None]
+    for path in plan.kept:
+        found += norms_within(model.get_submodule(path))
+    return found
+
+
 def average_statistics(qat_model: QatModel, batches: Iterable[Batch]) -> None:
     """``reestimate_statistics`` from batches.
 
@@ -43,11 +55,9 @@ def average_statistics(qat_model: QatModel, batches: Iterable[Batch]) -> None:
         with torch.no_grad():
             for index, batch in enumerate(batches):
                 qat_model.capture(*batch.inputs)
-                for layer in qat_model.plan.layers.values():
-                    norm = LayerModules(qat_model.model, layer.origin).batch_norm
-                    if norm is not None:
-                        norms.setdefault(norm, norm.momentum)
-                        norm.momentum = 1.0 / (index + 1)
+                for norm in norms_of(qat_model):
+                    norms.setdefault(norm, norm.momentum)
+                    norm.momentum = 1.0 / (index + 1)
                 qat_model(*batch.inputs)
     finally:
         qat_model.frozen_statistics = frozen

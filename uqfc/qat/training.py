@@ -63,7 +63,6 @@ class ForwardPass:
         self.mode = mode
         self.observers = observers
         self.values: dict[SSAValue, Value] = {}
-        self.kept = KeptModules(model)
         self.schemes: dict[str, Scheme] = {}
         if mode != Mode.FLOAT:
             scales = state.scales()
@@ -79,6 +78,7 @@ class ForwardPass:
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The network's outputs for a batch of each of its inputs."""
         block = self.plan.function.body.block
+        self.kept = KeptModules(self.model, len(inputs[0]), statistics=self.mode == Mode.STATISTICS)
         for argument, tensor in zip(block.args, inputs, strict=True):
             self.values[argument] = Value(tensor)
         for op in block.ops:

@@ -144,16 +144,24 @@ class Importer:
 
     def _evaluated(self, node: Node) -> Results:
         try:
-            return evaluated(node, self._value)
+            return evaluated(node, self._operand)
         except Unavailable:
             raise UnsupportedUseError(NO_CONVERTER) from None
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, Node):
-            return self._value(value)
+            return self._operand(value)
         if isinstance(value, list | tuple):
             return [self._argument(v) for v in value]
         return value
+
+    def _operand(self, node: Node) -> Results:
+        """The value of a node that a call reads."""
+        dtype = dtype_of(node)
+        if node in self.program.constants and dtype not in ELEMENTS:
+            name = self.program.constants[node]
+            raise UnsupportedUseError(f"'{name}' has elements of type {dtype}")
+        return self._value(node)
 
     def _value(self, node: Node) -> Results:
         """The value of a node; constants are read when they are first used."""

@@ -99,7 +99,7 @@ def following_batch_norm(program: Program, node: Node) -> str | None:
 def other_uses(
     program: Program, names: dict[Node, str], origins: dict[Node, LayerOrigin]
 ) -> dict[str, str]:
-    """The calls that use a parameter, but for those that make it part of a layer."""
+    """The calls that use a parameter or buffer, but for those that make it part of a layer."""
     explained: set[Node] = set()
     for node, origin in origins.items():
         own = [n for n in node.all_input_nodes if op_name(n) in TRANSPOSES and len(n.users) == 1]
@@ -109,7 +109,7 @@ def other_uses(
     uses: dict[str, str] = {}
     for node, name in program.constants.items():
         users = [n for n in program.users(node) if n not in explained]
-        if node in program.parameters and users:
+        if node in program.parameters | program.buffers and users:
             called = [f"{overload_name(n)} '{names[n]}'" if n in names else n.op for n in users]
             uses[name] = ", ".join(called)
     return uses

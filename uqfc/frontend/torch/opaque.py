@@ -1,14 +1,15 @@
 """Modules that have no converters, as opaque calls: for training, which can leave them to PyTorch.
 
-While a program is captured, stand-ins take the place of such modules: each result of a call is a
-call of the custom op ``uqfc::opaque``, which is imported as ``opaque.call``.
+While a program is captured, stand-ins take the place of what such modules compute: each result of a
+call is a call of the custom op ``uqfc::opaque``, which is imported as ``opaque.call``.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Generator, Iterable, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from uqfc.frontend.torch.program import arguments_of
 from uqfc.frontend.values import Value
 
 SCHEMA = "(Tensor[] inputs, str path, int call, int index, int[] shape) -> Tensor"
+HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
 
 @torch.library.custom_op("uqfc::opaque", mutates_args=(), schema=SCHEMA)
@@ -60,79 +62,81 @@ class Returned(NamedTuple):
     structure: Any
 
 
-class StandIn(nn.Module):
-    """Makes opaque calls of the module at ``path``; ``calls``: what it returned in one pass."""
+def stand_in(path: str, calls: list[Returned]) -> Callable[..., Any]:
+    """A forward that makes opaque calls of the module at ``path``, which returns ``calls``."""
+    made = count()
 
-    def __init__(self, path: str, calls: list[Returned]) -> None:
-        super().__init__()
-        self.path, self.calls, self.made = path, calls, 0
-
-    def forward(self, *inputs: Tensor) -> Any:
-        call = self.made % len(self.calls)  # torch may trace a program more than once
-        self.made += 1
-        shapes, structure = self.calls[call]
+    def forward(*inputs: Tensor) -> Any:
+        call = next(made) % len(calls)  # torch may trace a program more than once
+        shapes, structure = calls[call]
         results = [
-            torch.ops.uqfc.opaque(list(inputs), self.path, call, index, shape)
+            torch.ops.uqfc.opaque(list(inputs), path, call, index, shape)
             for index, shape in enumerate(shapes)
         ]
         return pytree.tree_unflatten(results, structure)
 
+    return forward
+
 
 @contextmanager
 def stand_ins(model: nn.Module, paths: Iterable[str], inputs: Sequence[Tensor]) -> Generator[None]:
-    """Stand-ins in the place of the modules at ``paths``, as they compute on these inputs.
+    """Stand-ins in the place of what the modules at ``paths`` compute on these inputs.
 
-    UqfcError for one that takes or returns anything but float32 tensors, or is not called.
+    Their attributes and parameters remain; hooks are part of what they compute. UqfcError for one
+    that takes or returns anything but float32 tensors, or is not called.
     """
-    modules = {path: model.get_submodule(path) for path in paths}
+    modules = {model.get_submodule(path): path for path in paths}
     calls = observed(model, modules, inputs) if modules else {}
-    made = {module: StandIn(path, calls[path]) for path, module in modules.items()}
-    places = [
-        (place, module)
-        for place, module in model.named_modules(remove_duplicate=False)
-        if module in made
-    ]
+    before = {module: dict(module.__dict__) for module in modules}
+    for module, path in modules.items():
+        hooks = {name: OrderedDict[int, Any]() for name in HOOKS}
+        module.__dict__.update(hooks, forward=stand_in(path, calls[path]))
     try:
-        for place, module in places:
-            put(model, place, made[module])
         yield
     finally:
-        for place, module in places:
-            put(model, place, module)
-
-
-def put(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Make ``module`` the one at ``path``."""
-    parent, _, name = path.rpartition(".")
-    model.get_submodule(parent).add_module(name, module)
+        for module, state in before.items():
+            module.__dict__.clear()
+            module.__dict__.update(state)
 
 
 def observed(
-    model: nn.Module, modules: dict[str, nn.Module], inputs: Sequence[Tensor]
+    model: nn.Module, modules: Mapping[nn.Module, str], inputs: Sequence[Tensor]
 ) -> dict[str, list[Returned]]:
-    """What each of the modules returns when the model is called."""
+    """What each of the modules returns when the model is called.
+
+    A call within a call of another one of them is no call of its own.
+    """
     calls: dict[str, list[Returned]] = defaultdict(list)
+    running: list[nn.Module] = []
 
-    def hook(path: str) -> Any:
-        def called(_: nn.Module, args: Any, named: Any, result: Any) -> None:
-            check_tensors(path, "is called with", [*args, *named.values()], bool(named))
+    def called(module: nn.Module, args: Any, named: Any) -> None:
+        if not running:
+            given = [*args, *named.values()]
+            check_tensors(modules[module], "is called with", given, named=bool(named))
+        running.append(module)
+
+    def returned(module: nn.Module, _: Any, result: Any) -> None:
+        running.pop()
+        if not running:
             leaves, structure = pytree.tree_flatten(result)
-            check_tensors(path, "returns", leaves, named=False)
-            calls[path].append(Returned([list(each.shape) for each in leaves], structure))
+            check_tensors(modules[module], "returns", leaves, named=False)
+            shapes = [list(each.shape) for each in leaves]
+            calls[modules[module]].append(Returned(shapes, structure))
 
-        return called
-
-    hooks = [
-        module.register_forward_hook(hook(path), with_kwargs=True)
-        for path, module in modules.items()
-    ]
+    hooks = [m.register_forward_hook(returned) for m in modules]
+    hooks += [m.register_forward_pre_hook(called, with_kwargs=True, prepend=True) for m in modules]
     try:
         with torch.no_grad():
             model(*inputs)
+    except UqfcError:
+        raise
+    except Exception as error:
+        where = f"module '{modules[running[0]]}'" if running else type(model).__name__
+        raise UqfcError(f"{where}: {type(error).__name__} for one image: {error}") from error
     finally:
         for each in hooks:
             each.remove()
-    for path in modules:
+    for path in modules.values():
         if path not in calls:
             raise UqfcError(f"module '{path}' cannot stay float: its forward is not called")
     return calls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,7 +49,7 @@ class Program:
 
     ``nodes`` are those that the outputs depend on, ``calls`` the ops among them. ``inputs`` (the
     tensors that the caller gives) and ``constants`` are placeholders of the graph, with their
-    names; ``parameters`` are those constants that are parameters of the module.
+    names; ``parameters`` and ``buffers`` are those constants that are such of the module.
     """
 
     nodes: list[Node]
@@ -56,6 +57,7 @@ class Program:
     inputs: dict[Node, str]
     constants: dict[Node, str]
     parameters: frozenset[Node]
+    buffers: frozenset[Node]
     outputs: dict[str, Node]
     tensors: Mapping[str, Any]
 
@@ -79,19 +81,19 @@ def read_program(program: ExportedProgram, source: str) -> Program:
     placeholders = [node for node in nodes if node.op == "placeholder"]
     inputs: dict[Node, str] = {}
     constants: dict[Node, str] = {}
-    parameters: set[Node] = set()
+    kinds: dict[InputKind, set[Node]] = defaultdict(set)
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
         if spec.kind in CONSTANTS:
             constants[node] = str(spec.target)
         elif spec.kind == InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
             inputs[node] = spec.arg.name
-        if spec.kind == InputKind.PARAMETER:
-            parameters.add(node)
+        kinds[spec.kind].add(node)
     tensors = {**program.constants, **program.state_dict}
     outputs = named_outputs(program, nodes[-1], source)
     used = live(nodes)
     calls = [node for node in used if is_call(node)]
-    return Program(used, calls, inputs, constants, frozenset(parameters), outputs, tensors)
+    parameters, buffers = (frozenset(kinds[k]) for k in (InputKind.PARAMETER, InputKind.BUFFER))
+    return Program(used, calls, inputs, constants, parameters, buffers, outputs, tensors)
 
 
 def expanded(program: ExportedProgram) -> ExportedProgram:
