@@ -70,7 +70,23 @@ def modules_to_keep(
             failing = failures(model, images, calls)
         if not failing:
             return kept
-        kept = outermost({**kept, **failing})
+        found = {place_outside(model, path, kept): why for path, why in failing.items()}
+        before, kept = kept, outermost({**kept, **found})
+        if kept == before:
+            named = ", ".join(f"'{path}'" for path in failing)
+            raise UqfcError(f"{type(model).__name__}: {named} cannot be captured, or stay float")
+
+
+def place_outside(model: nn.Module, path: str, kept: Mapping[str, str]) -> str:
+    """A path of the module at ``path`` that is in none of those kept; ``path`` if there is none.
+
+    torch names a module that has several places by one of them, wherever it is called.
+    """
+    module = model.get_submodule(path)
+    for place, each in model.named_modules(remove_duplicate=False):
+        if each is module and not any(place.startswith(f"{other}.") for other in kept):
+            return place
+    return path
 
 
 def module_of(model: nn.Module, layer: str) -> str:
