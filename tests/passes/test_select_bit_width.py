@@ -66,6 +66,18 @@ def test_what_a_layer_may_have_depends_on_its_op(tmp_path: Path) -> None:
         assert (linear.chosen, linear.is_fallback) == (expected, strategy != expected)
 
 
+def test_a_sensitive_layer_gets_no_type_that_the_target_lacks(tmp_path: Path) -> None:
+    source = resources.files("uqfc.targets").joinpath("edge_device_v2.toml").read_text()
+    path = tmp_path / "device.toml"
+    path.write_text(source.replace('weights = ["int8"]', 'weights = ["int4"]'))
+    b = NetworkBuilder([(1, 4)])
+    module = with_observers(b.module([b.linear(b.block.args[0], 3)]))
+    (layer,) = [op for op in module.walk() if isinstance(op, LAYERS)]
+    layer.attributes[SENSITIVITY] = FloatAttr(0.5, f64)
+    run(module, SelectBitWidthPass("mixed_int4_int8", str(path)))
+    assert decisions(module) == [Decision("int4", "int4", Reason.REQUESTED)]
+
+
 @given(st.sampled_from(WIDTHS), st.sets(st.sampled_from(["float32", *WIDTHS])))
 def test_a_weight_type_falls_back_to_the_next_wider_one(
     requested: str, supported: set[str]

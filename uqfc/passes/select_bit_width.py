@@ -109,11 +109,13 @@ class SelectBitWidthPass(ModulePass):
             nearest = narrowest_supported(requested, supported)
             chosen = nearest if nearest in supported else "float32"
             return Decision(requested, chosen, Reason.UNSUPPORTED_BY_TARGET)
+        if given is not None or "int8" not in supported:
+            return Decision(requested, requested, Reason.REQUESTED)
         loss = layer.attributes.get(SENSITIVITY)
         sensitive = isinstance(loss, FloatAttr) and loss.value.data > self.tolerance
-        if given is None and self.strategy == "mixed_int4_int8" and sensitive:
+        if self.strategy == "mixed_int4_int8" and sensitive:
             return Decision(requested, "int8", Reason.SENSITIVE)
-        if given is None and self.is_slower(layer.layer, requested):
+        if self.is_slower(layer.layer, requested):
             return Decision(requested, "int8", Reason.SLOWER)
         return Decision(requested, requested, Reason.REQUESTED)
 
