@@ -56,8 +56,8 @@ WIDE = "int8"
 NARROW = {"int4": 1.0, "ternary": 0.5, "binary": 0.5}
 """Types and their parameters of the Dirichlet distribution."""
 BOOTSTRAPS = 1000
-DIFFERENTIATED = {"fashion_mnist": 32, "mobilenet_v2": 8}
-"""Samples of ``hessian``; two backward passes of MobileNetV2 take a second for eight."""
+DIFFERENTIATED = {"fashion_mnist": (32, Rounds(8, 16)), "mobilenet_v2": (8, Rounds(4, 4))}
+"""Samples and probes of ``hessian``: two backward passes of MobileNetV2 take long."""
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -150,8 +150,8 @@ def tables(
             table = SensitivityTable.from_document(document["table"], str(path))
             found[method] = table, document["seconds"]
             continue
-        count = DIFFERENTIATED[workload.name] if method == Method.HESSIAN else 128
-        rounds = Rounds(8, 16) if method == Method.HESSIAN else None
+        hessian = method == Method.HESSIAN
+        count, rounds = DIFFERENTIATED[workload.name] if hessian else (128, None)
         checkpoint = cache / f"{workload.name}_{method}.checkpoint.json"
         start = time.perf_counter()
         table = measured(

@@ -13,6 +13,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region
 
+from tests.onnx_models import IMAGE, residual_network, samples
 from uqfc.dialects import nn
 from uqfc.dialects.tensors import tensor_type
 from uqfc.targets import load_target
@@ -58,3 +59,14 @@ def test_the_example_pass_does_what_it_says() -> None:
     assert [op.name for op in block.ops] == ["nn.unary", "nn.unary", "func.return"]
     exec(test, namespace)
     namespace["test_outputs_keep_their_bits"]()
+
+
+def test_the_example_of_sensitivity_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where its checkpoint is
+    (example,) = blocks("sensitivity.md", "python")
+    exec(example, {"model": residual_network(), "images": samples(IMAGE)})
+    ranking, predicted = capsys.readouterr().out.splitlines()
+    assert sorted(eval(ranking)) == ["depthwise", "head", "pointwise", "stem"]
+    assert float(predicted) > 0
