@@ -140,9 +140,9 @@ def true_accuracies(
 
 def tables(
     workload: Workload, methods: Sequence[Method], cache: Path
-) -> dict[str, tuple[SensitivityTable, float]]:
-    """Each method's table, and the seconds it took when it was measured."""
-    found: dict[str, tuple[SensitivityTable, float]] = {}
+) -> dict[str, tuple[SensitivityTable, float | None]]:
+    """Each method's table, and the seconds it took; None where it went on from a checkpoint."""
+    found: dict[str, tuple[SensitivityTable, float | None]] = {}
     for method in methods:
         path = cache / f"{workload.name}_{method}.json"
         if path.is_file():
@@ -153,7 +153,7 @@ def tables(
         hessian = method == Method.HESSIAN
         count, rounds = DIFFERENTIATED[workload.name] if hessian else (128, None)
         checkpoint = cache / f"{workload.name}_{method}.checkpoint.json"
-        start = time.perf_counter()
+        resumed, start = checkpoint.is_file(), time.perf_counter()
         table = measured(
             workload.calibrated,
             {"image": workload.samples[:count]},
@@ -161,9 +161,10 @@ def tables(
             rounds=rounds,
             checkpoint=checkpoint,
         )
-        found[method] = table, time.perf_counter() - start
+        taken = time.perf_counter() - start
+        found[method] = table, None if resumed else round(taken, 1)
         path.write_text(json.dumps({"table": table.document(), "seconds": found[method][1]}))
-        print(f"{workload.name}: {method}: {found[method][1]:.1f} s", flush=True)
+        print(f"{workload.name}: {method}: {taken:.1f} s", flush=True)
     return found
 
 
@@ -191,7 +192,7 @@ def compare(
     found: dict[str, Any] = {
         "methods": {
             method: {
-                "seconds": round(seconds, 1),
+                "seconds": seconds,
                 "samples_or_probes": table.units,
                 "agreement_of_halves": round(table.agreement, 3),
             }
@@ -234,7 +235,7 @@ def show(name: str, found: Mapping[str, Any]) -> None:
             row = found[sampling]["correlation"][method]
             low, high = row["interval"]
             columns += f" {row['spearman']:7.3f} {f'{low:.3f} to {high:.3f}':>16}"
-        print(f"  {method:14}{columns} {facts['seconds']:8.1f}")
+        print(f"  {method:14}{columns} {facts['seconds'] or '-':>8}")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from uqfc.interpreter import Interpreter
 from uqfc.pipeline import integer_passes, run_passes
 from uqfc.search.sensitivity import QuantizedNetworks
 from uqfc.search.sensitivity.floating import FloatNetworks, float_module, parameters_of
+from uqfc.targets import load_target, missing_cpu_features
 
 LAYERS = ("stem", "depthwise", "pointwise", "head")
 DTYPES = ("int8", "int4", "ternary", "binary")
@@ -46,6 +47,19 @@ def test_what_an_assignment_leaves_out_has_its_widest_type(networks: QuantizedNe
     left_out = networks.run({"stem": "int4"}, INPUTS)
     named = networks.run(dict.fromkeys(LAYERS, "int8") | {"stem": "int4"}, INPUTS)
     assert np.array_equal(left_out[0], named[0])
+
+
+@pytest.mark.parametrize("kernels", ["x86-64", "x86-64-v3", "avx512-vnni"])
+def test_other_kernels_share_their_code_and_give_the_same_bits(
+    calibrated: Calibrated, networks: QuantizedNetworks, kernels: str
+) -> None:
+    missing = missing_cpu_features(load_target(kernels))
+    if missing:
+        pytest.skip(f"this machine lacks {', '.join(missing)}")
+    others = QuantizedNetworks(calibrated, kernels=kernels)
+    bit_widths: dict[str, str] = dict(zip(LAYERS, reversed(DTYPES), strict=True))
+    assert others.shared == DTYPES
+    assert np.array_equal(others.run(bit_widths, INPUTS)[0], networks.run(bit_widths, INPUTS)[0])
 
 
 def test_the_code_is_shared_by_all_integer_types(networks: QuantizedNetworks) -> None:

@@ -108,7 +108,11 @@ class FloatNetworks:
         self._indices: dict[str, list[NDArray[np.int64]]] = {}
         for name in self.parameters:
             up, down = (each.of_layer(name) for each in places)
-            self._indices[name] = [index_of(u, d) for u, d in zip(up, down, strict=True)]
+            indices = [index_of(u, d) for u, d in zip(up, down, strict=True)]
+            found = np.unique(np.concatenate(indices))
+            if len(found[found >= 0]) != self.parameters[name].flat.size:
+                raise UqfcError(f"layer '{name}': its float kernel does not read its parameters")
+            self._indices[name] = indices
         self._runner = Runner(base, cache)
 
     def run(

@@ -61,6 +61,13 @@ class Assembled:
             len(base.constants),
         )
 
+    def differs_in_layers_only(self, other: Assembled) -> bool:
+        """Whether all constants but those of layers are the same."""
+        mine, theirs = self.constants.copy(), other.constants.copy()
+        for place in [place for places in self.places.values() for place in places]:
+            mine[place] = theirs[place] = 0
+        return np.array_equal(mine, theirs)
+
     def of_layer(self, layer: str) -> list[Bytes]:
         """The bytes of a layer's constants."""
         return [self.constants[place] for place in self.places[layer]]

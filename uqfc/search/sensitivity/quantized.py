@@ -34,22 +34,28 @@ class QuantizedNetworks:
 
     ``reference`` has the widest type of every layer, which those have that an assignment does not
     name. ``same``: by weight type, the network with that type everywhere, where its code is the
-    one that is shared.
+    one that is shared. ``kernels``: the target whose kernels run, whatever the network's; all give
+    the same bits.
     """
 
-    def __init__(self, calibrated: Calibrated, cache: Cache | None = None) -> None:
+    def __init__(
+        self, calibrated: Calibrated, cache: Cache | None = None, *, kernels: str = "host"
+    ) -> None:
         self.calibrated = calibrated
         self.cache = cache
+        self.kernels = kernels
         self.layers = tuple(layer for layer in calibrated.layers if layer.choices)
         self.reference = {layer.name: layer.choices[0] for layer in self.layers}
         network = self._integer(self.reference)
+        widest = assemble(network, kernels)
+        self._general = Runner(assemble(unbounded(network), kernels), cache)
+        self._general.constants[: len(widest.constants)] = widest.constants
         self.same: dict[str, Assembled] = {}
-        self._present: dict[str, str] = {}
-        self._general = Runner(assemble(unbounded(network)), cache)
-        dtypes = dict.fromkeys(dtype for layer in self.layers for dtype in layer.choices)
-        for dtype in dtypes:
-            found = assemble(self._integer(self._everywhere(dtype)))
-            if found.fits(self._general.base):
+        self._present = dict(self.reference)
+        for dtype in dict.fromkeys(dtype for layer in self.layers for dtype in layer.choices):
+            wanted = self._everywhere(dtype)
+            found = widest if wanted == self.reference else self._assembled(wanted)
+            if found.fits(self._general.base) and found.differs_in_layers_only(widest):
                 self.same[dtype] = found
 
     @property
@@ -63,9 +69,9 @@ class QuantizedNetworks:
         """Every output of all samples, [samples, *shape] each."""
         wanted = {**self.reference, **bit_widths}
         if not set(wanted.values()) <= set(self.same):
-            return Runner(assemble(self._integer(wanted)), self.cache).run(samples)
+            return Runner(self._assembled(wanted), self.cache).run(samples)
         for layer, dtype in wanted.items():
-            if self._present.get(layer) != dtype:
+            if self._present[layer] != dtype:
                 self._general.set(layer, self.same[dtype].of_layer(layer))
                 self._present[layer] = dtype
         return self._general.run(samples)
@@ -76,6 +82,9 @@ class QuantizedNetworks:
             layer.name: dtype if dtype in layer.choices else layer.choices[0]
             for layer in self.layers
         }
+
+    def _assembled(self, bit_widths: Mapping[str, str]) -> Assembled:
+        return assemble(self._integer(bit_widths), self.kernels)
 
     def _integer(self, bit_widths: Mapping[str, str]) -> ModuleOp:
         module = self.calibrated.quantized(bit_widths)
