@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from uqfc.packing import RANGES, DepthwiseLayout, PanelLayout, Storage, round_up
+from uqfc.packing import NARROW_BITS, RANGES, DepthwiseLayout, PanelLayout, Storage, round_up
 
 SIZES = st.sampled_from([1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65])
 
@@ -20,14 +20,14 @@ def random_weights(
     rng = np.random.default_rng(seed)
     low, high = RANGES[storage]
     weights = rng.integers(low, high, shape, np.int32, endpoint=True)
-    zero_points = rng.integers(0, 16 if storage == "u4" else 1, shape[0], np.int32)
+    zero_points = rng.integers(0, high + 1 if storage in NARROW_BITS else 1, shape[0], np.int32)
     return weights, zero_points
 
 
 @given(
     n=SIZES,
     k=SIZES,
-    storage=st.sampled_from(["s8", "u4", "s16"]),
+    storage=st.sampled_from(["s8", "u4", "u2", "s16"]),
     panel=st.sampled_from([16, 32]),
     groups=st.integers(1, 3),
     segments=st.integers(1, 3),
@@ -56,7 +56,7 @@ def test_unpack_inverts_pack(
 @given(
     channels=SIZES,
     kernel=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    storage=st.sampled_from(["s8", "u4", "s16"]),
+    storage=st.sampled_from(["s8", "u4", "u2", "s16"]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_unpack_inverts_pack_of_depthwise(
@@ -90,6 +90,16 @@ def test_u4_padding_is_the_zero_point() -> None:
     assert not packed[65:].any()
 
 
+def test_u2_bytes_hold_four_k() -> None:
+    layout = PanelLayout(1, 18, "u2", 16)
+    weights = np.arange(18, dtype=np.int32)[None] // 4 % 4
+    packed = layout.pack(weights, np.array([1], np.int32))
+    np.testing.assert_array_equal(packed[:4], [0b11100100] * 4)
+    np.testing.assert_array_equal(packed[64:68], [0b01010100] * 2 + [0b01010101] * 2)
+    assert packed[128] == 1
+    assert packed.shape == (192,)
+
+
 def test_s16_words_hold_alternate_k() -> None:
     layout = PanelLayout(2, 4, "s16", 16)
     packed = layout.pack(np.array([[1, 2, 3, 4], [-5, 6, 7, 300]], np.int32)).view("<i2")
@@ -105,7 +115,16 @@ def test_last_panel_is_narrower() -> None:
 
 @pytest.mark.parametrize(
     ("storage", "weight", "zero_point"),
-    [("s8", 128, 0), ("s8", 0, 1), ("u4", 16, 0), ("u4", -1, 0), ("u4", 0, 16), ("s16", 40000, 0)],
+    [
+        ("s8", 128, 0),
+        ("s8", 0, 1),
+        ("u4", 16, 0),
+        ("u4", -1, 0),
+        ("u4", 0, 16),
+        ("u2", 4, 0),
+        ("u2", 0, 4),
+        ("s16", 40000, 0),
+    ],
 )
 def test_out_of_range_is_refused(storage: Storage, weight: int, zero_point: int) -> None:
     layout = PanelLayout(1, 1, storage, 16)

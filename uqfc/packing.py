@@ -8,13 +8,15 @@ a time and take four consecutive ``k`` of one channel as one 32-bit word:
   ``padded_n``, a multiple of 16;
 - ``k`` is ``segments`` runs of the same length (the kernel rows of a convolution), each padded to a
   multiple of ``unit`` (4, or 64 for matrix tiles), and then padded to ``padded_k``, a multiple of 4
-  (8 for ``u4``), with values that add nothing;
+  (8 for ``u4``, 16 for ``u2``), with values that add nothing;
 - a panel of ``c`` channels is stored, panels one after the other, as
 
   ``s8``   int8 ``[padded_k / 4][c][4]``;
   ``u4``   bytes ``[padded_k / 8][c][4]`` whose byte ``t`` holds ``k = 8 i + t`` in its low nibble
            and ``k = 8 i + 4 + t`` in its high nibble; padding has the value of the zero point
            (padding channels: both 0); after the last panel zero points uint8 ``[padded_n]``;
+  ``u2``   likewise bytes ``[padded_k / 16][c][4]`` whose byte ``t`` holds ``k = 16 i + 4 j + t`` in
+           its bits ``2 j`` and ``2 j + 1``;
   ``s16``  little-endian int16 ``[padded_k / 4][2][c][2]``: first ``k = 4 i + (0, 2)``, then
            ``k = 4 i + (1, 3)``.
 
@@ -35,7 +37,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Storage: TypeAlias = Literal["s8", "u4", "s16"]
+Storage: TypeAlias = Literal["s8", "u4", "u2", "s16"]
 I32: TypeAlias = NDArray[np.int32]
 U8: TypeAlias = NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -43,12 +45,24 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 CHANNELS = 16
 """Panels are whole vectors of this many channels."""
 LINE = 64
-RANGES: dict[Storage, tuple[int, int]] = {"s8": (-128, 127), "u4": (0, 15), "s16": (-32768, 32767)}
+RANGES: dict[Storage, tuple[int, int]] = {
+    "s8": (-128, 127),
+    "u4": (0, 15),
+    "u2": (0, 3),
+    "s16": (-32768, 32767),
+}
+NARROW_BITS: dict[Storage, int] = {"u4": 4, "u2": 2}
+"""Bits of the storages of several weights a byte, which have zero points."""
 
 
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple that is not below ``value``."""
     return -(-value // multiple) * multiple
+
+
+def word_weights(storage: Storage) -> int:
+    """Weights of a channel that are together in 32 bits: 4, of narrow storages more."""
+    return 32 // NARROW_BITS[storage] if storage in NARROW_BITS else 4
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ class PanelLayout:
     @property
     def padded_k(self) -> int:
         stored = self.segments * round_up(self.segment_k, self.unit)
-        return round_up(stored, 8 if self.storage == "u4" else 4)
+        return round_up(stored, word_weights(self.storage))
 
     @property
     def panels_bytes(self) -> int:
@@ -87,7 +101,7 @@ class PanelLayout:
     @property
     def group_bytes(self) -> int:
         """Size of the packed weights of a group."""
-        zero_points = round_up(self.padded_n, LINE) if self.storage == "u4" else 0
+        zero_points = round_up(self.padded_n, LINE) if self.storage in NARROW_BITS else 0
         return self.panels_bytes + zero_points
 
     @property
@@ -105,8 +119,8 @@ class PanelLayout:
         match self.storage:
             case "s8":
                 return channels * self.padded_k
-            case "u4":
-                return channels * self.padded_k // 2
+            case "u4" | "u2":
+                return channels * self.padded_k * NARROW_BITS[self.storage] // 8
             case "s16":
                 return channels * self.padded_k * 2
 
@@ -117,10 +131,10 @@ class PanelLayout:
         return padded.ravel()
 
     def pack(self, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of ``weights`` [groups * n, k]; ``zero_points`` [groups * n] are 0..15.
+        """Bytes of ``weights`` [groups * n, k] with ``zero_points`` [groups * n].
 
-        Without ``u4`` zero points must be 0, which they are if not given. Raises ValueError for a
-        wrong shape or a value that the storage does not hold.
+        Zero points must be in the range of ``u4`` and ``u2``, and else 0, which they are if not
+        given. Raises ValueError for a wrong shape or a value that the storage does not hold.
         """
         channels = self.groups * self.n
         zeros = np.zeros(channels, np.int32) if zero_points is None else zero_points
@@ -132,7 +146,7 @@ class PanelLayout:
         for group in range(self.groups):
             panels = [self._pack_panel(full[group, i : i + c]) for i, c in self.panels()]
             packed[group, : self.panels_bytes] = np.concatenate(panels)
-            if self.storage == "u4":
+            if self.storage in NARROW_BITS:
                 packed[group, self._zero_points] = full_zeros[group]
         return packed.ravel()
 
@@ -152,7 +166,7 @@ class PanelLayout:
                 start = self.panel_bytes(first)
                 panel = data[start : start + self.panel_bytes(channels)]
                 weights[group, first : first + channels] = self._unpack_panel(panel, channels)
-            if self.storage == "u4":
+            if self.storage in NARROW_BITS:
                 zeros[group] = data[self._zero_points]
         return self._real(weights).reshape(-1, self.k), zeros[:, : self.n].ravel()
 
@@ -170,7 +184,7 @@ class PanelLayout:
         low, high = RANGES[self.storage]
         if not (low <= weights.min() and weights.max() <= high):
             raise ValueError(f"weights of storage {self.storage} must be in [{low}, {high}]")
-        limit = 15 if self.storage == "u4" else 0
+        limit = high if self.storage in NARROW_BITS else 0
         if not (zero_points.min() >= 0 and zero_points.max() <= limit):
             raise ValueError(f"zero points of storage {self.storage} must be in [0, {limit}]")
 
@@ -180,9 +194,11 @@ class PanelLayout:
             case "s8":
                 words = weights.reshape(channels, -1, 4).swapaxes(0, 1)
                 return words.astype(np.int8).view(np.uint8).ravel()
-            case "u4":
-                low, high = weights.reshape(channels, -1, 2, 4).transpose(2, 1, 0, 3)
-                return (low | high << 4).astype(np.uint8).ravel()
+            case "u4" | "u2":
+                bits = NARROW_BITS[self.storage]
+                parts = weights.reshape(channels, -1, 8 // bits, 4).transpose(2, 1, 0, 3)
+                shifted = [part << bits * i for i, part in enumerate(parts)]
+                return np.bitwise_or.reduce(shifted).astype(np.uint8).ravel()
             case "s16":
                 pairs = weights.reshape(channels, -1, 2, 2).transpose(1, 3, 0, 2)
                 return np.ascontiguousarray(pairs).astype("<i2").view(np.uint8).ravel()
@@ -191,9 +207,11 @@ class PanelLayout:
         match self.storage:
             case "s8":
                 words = panel.view(np.int8).reshape(-1, channels, 4).swapaxes(0, 1)
-            case "u4":
-                nibbles = panel.reshape(-1, channels, 4).swapaxes(0, 1)
-                words = np.stack([nibbles & 15, nibbles >> 4], axis=2)
+            case "u4" | "u2":
+                bits = NARROW_BITS[self.storage]
+                packed = panel.reshape(-1, channels, 4).swapaxes(0, 1)
+                parts = [packed >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
+                words = np.stack(parts, axis=2)
             case "s16":
                 words = panel.view("<i2").reshape(-1, 2, channels, 2).transpose(2, 0, 3, 1)
         return words.reshape(channels, -1).astype(np.int32)

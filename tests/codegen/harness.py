@@ -22,7 +22,7 @@ from uqfc.codegen.isa.amx import configure, release
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars
 from uqfc.codegen.parts import Part
 from uqfc.numerics import Activation
-from uqfc.packing import RANGES, Storage
+from uqfc.packing import NARROW_BITS, RANGES, Storage
 from uqfc_runtime.cpu import architecture, cpu_features
 
 GUARD = 64
@@ -88,9 +88,9 @@ def random_problem(
     low, high = (-255, 255) if storage == "s16" else RANGES[storage]
     ends = rng.random() < 0.3
     weights = rng.choice([low, high], shape) if ends else rng.integers(low, high + 1, shape)
-    zero_points = rng.choice([0, 15], n) if ends else rng.integers(0, 16, n)
-    zero_points = zero_points if storage == "u4" else np.zeros(n)
-    spread = 255 * (15 if storage == "u4" else high) * np.sqrt(taps)
+    zero_points = rng.choice([0, high], n) if ends else rng.integers(0, high + 1, n)
+    zero_points = zero_points if storage in NARROW_BITS else np.zeros(n)
+    spread = 255 * high * np.sqrt(taps)
     scale = (8.0 if epilogue.activation else 200.0) / spread
     multiplier = scale * rng.uniform(0.2, 2.0, n)
     if rng.random() < 0.3:

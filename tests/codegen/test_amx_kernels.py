@@ -38,7 +38,7 @@ from uqfc.codegen.kernels.choice import conv_alternatives, gemm_alternatives
 from uqfc.packing import Storage, round_up
 
 needs_amx = pytest.mark.skipif(amx.why_not() is not None, reason=str(amx.why_not()))
-STORAGES: list[Storage] = ["s8", "u4"]
+STORAGES: list[Storage] = ["s8", "u4", "u2"]
 ROWS = st.one_of(st.integers(16, 70), st.sampled_from([95, 96, 97, 128, 129]))
 CHANNELS = st.sampled_from([1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65])
 REDUCTIONS = st.sampled_from([1, 3, 4, 5, 31, 63, 64, 65, 100, 127, 128, 129, 200])

@@ -75,7 +75,7 @@ def check(isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: 
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
 
 
-@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("storage", ["s8", "u4", "u2", "s16"])
 @pytest.mark.parametrize("isa", host_isas())
 @settings(max_examples=SOME_EXAMPLES)
 @given(any_dims(), st.sampled_from(EPILOGUES), SEEDS)

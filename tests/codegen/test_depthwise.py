@@ -38,7 +38,7 @@ def any_dims(draw: st.DrawFn) -> ConvDims:
     )
 
 
-@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("storage", ["s8", "u4", "u2", "s16"])
 @pytest.mark.parametrize("isa", host_isas())
 @settings(max_examples=SOME_EXAMPLES)
 @given(any_dims(), st.sampled_from(EPILOGUES), SEEDS)

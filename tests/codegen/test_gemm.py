@@ -26,7 +26,7 @@ from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, ISAS, PORTABLE, VNNI512, Isa
 from uqfc.codegen.kernels import Epilogue, GemmDims, Operands, Scalars, gemm_spec
 from uqfc.codegen.kernels.gemm import best_tile_rows
-from uqfc.packing import Storage
+from uqfc.packing import NARROW_BITS, Storage
 
 ROWS = st.one_of(st.integers(1, 40), st.sampled_from([47, 49, 61]))
 CHANNELS = st.sampled_from(
@@ -35,7 +35,7 @@ CHANNELS = st.sampled_from(
 REDUCTIONS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100])
 
 
-@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("storage", ["s8", "u4", "u2", "s16"])
 @pytest.mark.parametrize("isa", host_isas())
 @settings(max_examples=SOME_EXAMPLES)
 @given(ROWS, REDUCTIONS, CHANNELS, st.sampled_from(EPILOGUES), SEEDS)
@@ -124,15 +124,16 @@ def test_tiles_fit(isa: Isa) -> None:
 
 
 EXPECTED_INSTRUCTIONS = {
-    **dict.fromkeys(product(("amx", "vnni512", "avxvnni"), ("s8", "u4")), "vpdpbusd"),
+    **dict.fromkeys(product(("amx", "vnni512", "avxvnni"), ("s8", "u4", "u2")), "vpdpbusd"),
     **dict.fromkeys(product(("amx", "vnni512", "avxvnni"), ("s16",)), "vpdpwssd"),
     ("avx2", "s8"): "vpmaddwd",
     ("avx2", "u4"): "vpmaddubsw",
+    ("avx2", "u2"): "vpmaddubsw",
     ("avx2", "s16"): "vpmaddwd",
 }
 
 
-@pytest.mark.parametrize("storage", ["s8", "u4", "s16"])
+@pytest.mark.parametrize("storage", ["s8", "u4", "u2", "s16"])
 @pytest.mark.parametrize("name", ISAS)
 def test_instructions(name: str, storage: Storage) -> None:
     """The dot product is the expected one; nothing is contracted, nothing is called."""
@@ -145,7 +146,7 @@ def test_instructions(name: str, storage: Storage) -> None:
     defined = {function.name for function in module.functions}
     text = jit.assembly(module, isa)
     assert EXPECTED_INSTRUCTIONS.get((name, storage), "pmaddwd") in text
-    saturating = (name, storage) == ("avx2", "u4")
+    saturating = name == "avx2" and storage in NARROW_BITS
     assert ("maddubs" in text) == saturating
     assert not re.search("fn?m(add|sub)[0-9]", text)
     assert {c.removesuffix("@PLT") for c in re.findall(r"callq\s+(\w+)", text)} <= defined

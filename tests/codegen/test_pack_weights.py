@@ -11,7 +11,7 @@ from uqfc.codegen.select_kernels import SelectKernelsPass
 from uqfc.dialects.nn import ConstantOp
 from uqfc.dialects.qkernel import LaunchOp, UnpackOp, yielded
 from uqfc.dialects.qnn import IntegerLayerOp
-from uqfc.dialects.tensors import Array, element_of, i4, i8, i16, ui4
+from uqfc.dialects.tensors import Array, element_of, i4, i8, i16, ui2, ui4
 from uqfc.interpreter import MEANINGS
 from uqfc.passes.form_kernels import FormKernelsPass
 
@@ -42,7 +42,7 @@ def test_unpacking_gives_the_weights_back(target: str, module: ModuleOp) -> None
     for (old, plain_layer), (new, layer) in zip(layers(selected), layers(packed), strict=True):
         unpack = layer.weight.owner
         assert isinstance(unpack, UnpackOp)
-        assert element_of(layer.weight) in (i8, ui4, i16)
+        assert element_of(layer.weight) in (i8, ui2, ui4, i16)
         assert element_of(layer.weight) != i4
         constant = new.inputs[-1].owner
         assert isinstance(constant, ConstantOp)

@@ -126,7 +126,7 @@ QNN = [
         )
     ),
     Invalid("qnn.linear: activations must be ui8", *linear(x="i8")),
-    Invalid("qnn.linear: weights must be i8, ui8, i4, ui4 or i16", *linear(weight="i32")),
+    Invalid("qnn.linear: weights must be i8, ui8, i4, ui4, ui2 or i16", *linear(weight="i32")),
     Invalid("qnn.linear: addend is tensor<2xi32>, expected tensor<3xi32>", *linear(addend=2)),
     Invalid("qnn.linear: result must be ui8, f32 or i32", *linear(result="i8")),
     Invalid("qnn.linear: residual must be ui8", *linear(residual=f32(2, 3))),

@@ -268,10 +268,10 @@ def unpack(o: Ops) -> Operation:
 @st.composite
 def packings(draw: st.DrawFn) -> Packing:
     sizes = st.integers(1, 2**31)
-    storage = draw(st.sampled_from(["s8", "u4", "s16"]))
+    storage = draw(st.sampled_from(["s8", "u4", "u2", "s16"]))
     return Packing(
         draw(st.sampled_from(["panels", "depthwise"])),
-        storage,  # pyright: ignore[reportArgumentType] # one of the three
+        storage,  # pyright: ignore[reportArgumentType] # one of them
         draw(sizes),
         draw(sizes),
         draw(sizes),

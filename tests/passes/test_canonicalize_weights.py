@@ -11,13 +11,14 @@ from tests.networks import networks, quantized_networks, run, with_given_weights
 from tests.passes.graphs import assert_exact, assert_idempotent
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp
-from uqfc.dialects.tensors import element_of, i4, i8, i16, numpy_dtype, ui4, ui8
+from uqfc.dialects.tensors import NARROW, element_of, i4, i8, i16, numpy_dtype, ui2, ui4, ui8
 from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass, canonical
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 
 RANGES: dict[Attribute, tuple[int, int]] = {
     i4: (-8, 7),
     ui4: (0, 15),
+    ui2: (0, 3),
     i8: (-128, 127),
     ui8: (0, 255),
     i16: (-(2**15), 2**15 - 1),
@@ -36,7 +37,7 @@ def is_canonical(layer: IntegerLayerOp) -> bool:
     zero = layer.weight_zero_point.owner
     assert isinstance(zero, nn.ConstantOp)
     element = element_of(layer.weight)
-    return element == ui4 or (element in (i8, i16) and not zero.array.any())
+    return element in (ui2, ui4) or (element in (i8, i16) and not zero.array.any())
 
 
 @settings(max_examples=25)
@@ -79,4 +80,28 @@ def test_weights_keep_their_distance_to_the_zero_point(
     assert new_weight.min() >= least
     assert new_weight.max() <= most
     fits = new_weight.min() >= -128 and new_weight.max() <= 127
-    assert new_element == (ui4 if element in (i4, ui4) else i8 if fits else i16)
+    narrow = ui2 if element == ui2 else ui4
+    assert new_element == (narrow if element in NARROW else i8 if fits else i16)
+
+
+@given(
+    st.sampled_from(["ternary", "binary", "int4"]),
+    st.sampled_from([i4, ui4]),
+    st.integers(1, 2),
+    st.integers(0, 999),
+)
+def test_two_bits_where_that_was_decided(
+    dtype: str, element: Attribute, reach: int, seed: int
+) -> None:
+    """And where the weights are within one step of their zero points."""
+    low, high = RANGES[element]
+    random = np.random.default_rng(seed)
+    zero = random.integers(low + reach, high - reach + 1, 3).astype(np.int32)
+    steps = random.integers(-reach, reach + 1, (3, 1, 2, 5))
+    steps[0, 0, 0, 0] = reach
+    weight = (zero.reshape(3, 1, 1, 1) + steps).astype(numpy_dtype(element))
+    new_weight, new_zero, new_element = canonical(weight, zero, element, dtype)
+    assert new_element == (ui2 if dtype != "int4" and reach == 1 else ui4)
+    assert np.array_equal(new_weight - new_zero.reshape(3, 1, 1, 1), steps)
+    least, most = RANGES[new_element]
+    assert least <= new_weight.min() <= new_weight.max() <= most

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
-from tests.networks import STORAGES, integer, networks, quantized_networks, with_given_weights
+from tests.networks import (
+    STORAGES,
+    integer,
+    networks,
+    quantized,
+    quantized_networks,
+    with_given_weights,
+)
 from tests.passes.graphs import assert_exact, assert_idempotent
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp
-from uqfc.dialects.tensors import element_of, i8, i16, ui4
+from uqfc.dialects.tensors import element_of, i8, i16, ui2, ui4
 from uqfc.passes.select_bit_width import Decision, Reason, decision_of
 from uqfc.passes.widen_weights import WidenWeightsPass
 
@@ -49,6 +59,39 @@ def test_a_model_with_4_bit_weights_says_what_became_of_them(
         zero_point = new.weight_zero_point.owner
         assert isinstance(zero_point, nn.ConstantOp)
         assert not np.any(zero_point.array)
+
+
+FOUR_BITS = """
+name = "four_bits"
+description = "A device without ternary weights"
+triple = "x86_64-unknown-linux-gnu"
+cpu = "x86-64"
+isa = "portable"
+
+[[kernels]]
+ops = ["conv2d", "depthwise", "linear"]
+weights = ["int8", "int4", "float32"]
+activations = ["uint8", "float32"]
+"""
+
+
+@settings(max_examples=10)
+@given(networks())
+def test_two_bits_become_four_where_the_device_has_these(module: ModuleOp) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "four_bits.toml"
+        table.write_text(FOUR_BITS)
+        network = integer(quantized(module, "ternary"))
+        widened = assert_exact(network, WidenWeightsPass(str(table)))
+    for old, new in zip(layers_of(network), layers_of(widened), strict=True):
+        decision = decision_of(old)
+        assert decision is not None
+        assert (element_of(old.weight) == ui2) == (decision.chosen == "ternary")
+        assert element_of(new.weight) != ui2
+        if decision.chosen == "ternary":
+            expected = Decision("ternary", "int4", Reason.UNSUPPORTED_BY_TARGET)
+            assert decision_of(new) == expected
+            assert element_of(new.weight) == ui4
 
 
 @settings(max_examples=10)

@@ -58,7 +58,7 @@ UNITS: dict[str, VectorUnit] = {
     "avx2": VectorUnit(0.33, 1, 6, 8, 6, 12, 12),
     "portable": VectorUnit(0.1, 0.5, 6, 4, 12, 12, 24),
 }
-DOT_WORDS: dict[Storage, int] = {"s8": 1, "u4": 1, "s16": 2}
+DOT_WORDS: dict[Storage, int] = {"s8": 1, "u4": 1, "u2": 1, "s16": 2}
 
 
 def gemm_cycles(spec: GemmSpec | AmxGemmSpec, dims: GemmDims) -> float:

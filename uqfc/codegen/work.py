@@ -24,6 +24,7 @@ from uqfc.dialects.tensors import (
     i4,
     i16,
     shape_of,
+    ui2,
     ui4,
 )
 
@@ -75,7 +76,7 @@ def mac_kind(op: Operation) -> MacKind:
         return "f32"
     if element == i16:
         return "s16"
-    return "s4" if element in (i4, ui4) else "s8"
+    return "s4" if element in (i4, ui4, ui2) else "s8"
 
 
 def _taps(op: Any) -> int:

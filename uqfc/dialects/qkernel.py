@@ -48,18 +48,19 @@ from uqfc.dialects.tensors import (
     shape_of,
     tensor_type,
     type_of,
+    ui2,
     ui4,
     ui8,
 )
 
 CHOOSERS = ("model", "measured")
 FORMATS = ("panels", "blocks", "depthwise")
-STORAGES: dict[str, Attribute] = {"s8": i8, "s16": i16, "u4": ui4}
+STORAGES: dict[str, Attribute] = {"s8": i8, "s16": i16, "u4": ui4, "u2": ui2}
 ALIGNMENT = 64
 """Bytes; of the arena and of every buffer in it."""
 
 
-Storage: TypeAlias = Literal["s8", "u4", "s16"]
+Storage: TypeAlias = Literal["s8", "u4", "u2", "s16"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""``canonicalize-weights``: integer weights in the three forms that kernels multiply.
+"""``canonicalize-weights``: integer weights in the forms that kernels multiply.
 
 - 4 bits: ``ui4`` with a zero point per channel (i4 is shifted by 8);
+- 2 bits, if the layer's decision is ternary or binary weights: ``ui2``, shifted by 1;
 - 8 bits: ``i8`` with zero point 0, if every ``w - zero_point`` fits;
 - otherwise ``i16`` with zero point 0 (asymmetric 8-bit weights need 9 bits).
 
@@ -25,20 +26,36 @@ from xdsl.pattern_rewriter import (
 
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp
-from uqfc.dialects.tensors import Array, element_of, i4, i8, i16, numpy_dtype, ui4
+from uqfc.dialects.quant.decisions import decision_of
+from uqfc.dialects.tensors import NARROW, Array, element_of, i4, i8, i16, numpy_dtype, ui2, ui4
 from uqfc.numerics import I32
 
+TWO_BITS = ("ternary", "binary")
 
-def canonical(weight: Array, zero_point: I32, element: Attribute) -> tuple[I32, I32, Attribute]:
-    """Integers, zero points and element type in canonical form."""
+
+def canonical(
+    weight: Array, zero_point: I32, element: Attribute, dtype: str = ""
+) -> tuple[I32, I32, Attribute]:
+    """Integers, zero points and element type in canonical form; ``dtype`` was decided on."""
     wide = weight.astype(np.int32)
+    if dtype in TWO_BITS and element in NARROW:
+        centred = centred_weight(wide, zero_point)
+        if centred.size and np.abs(centred).max() <= 1:
+            return centred + 1, np.ones_like(zero_point), ui2
     if element == i4:
         return wide + 8, zero_point + 8, ui4
     if element == ui4:
         return wide, zero_point, ui4
-    centred = wide - zero_point.reshape(-1, *[1] * (weight.ndim - 1))
+    if element == ui2:
+        return wide, zero_point, ui2
+    centred = centred_weight(wide, zero_point)
     fits = centred.size == 0 or (centred.min() >= -128 and centred.max() <= 127)
     return centred, np.zeros_like(zero_point), i8 if fits else i16
+
+
+def centred_weight(weight: I32, zero_point: I32) -> I32:
+    """``w - zero_point``, with a zero point per output channel."""
+    return weight - zero_point.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 class CanonicalizeWeights(RewritePattern):
@@ -49,7 +66,9 @@ class CanonicalizeWeights(RewritePattern):
         if not isinstance(weight, nn.ConstantOp) or not isinstance(zero, nn.ConstantOp):
             return
         before = element_of(op.weight)
-        array, zero_point, element = canonical(weight.array, zero.array.astype(np.int32), before)
+        decision, zeros = decision_of(op), zero.array.astype(np.int32)
+        dtype = "" if decision is None else decision.chosen
+        array, zero_point, element = canonical(weight.array, zeros, before, dtype)
         if element == before and np.array_equal(zero_point, zero.array):
             return
         new_weight = nn.ConstantOp(array.astype(numpy_dtype(element)), element)

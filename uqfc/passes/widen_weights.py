@@ -2,8 +2,9 @@
 
 A model may bring its own quantization. Where its weights are of a type that is not among the
 target's, the decision of the layer says so: the next wider type that the target has was chosen,
-``unsupported_by_target``. 4-bit integers are then held as 8-bit ones, less their zero point. For a
-target that has 8-bit floats instead of integers there is no such type, and a TargetError says so.
+``unsupported_by_target``. Narrow integers are then held as 8-bit ones, less their zero point, and
+2-bit ones where 4 bits are chosen as they are. For a target that has 8-bit floats instead of
+integers there is no such type, and a TargetError says so.
 
 Law: exact. ``w - zero_point`` does not change. Runs after ``canonicalize-weights``.
 """
@@ -20,8 +21,9 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp
-from uqfc.dialects.tensors import element_of, ui4
+from uqfc.dialects.tensors import element_of, ui2, ui4
 from uqfc.errors import TargetError
+from uqfc.passes.canonicalize_weights import centred_weight
 from uqfc.passes.select_bit_width import (
     WIDTHS,
     Decision,
@@ -35,14 +37,18 @@ from uqfc.passes.support.rewriting import constant_of
 from uqfc.targets import load_target
 
 
-def widen(layer: IntegerLayerOp) -> None:
-    """4-bit weights as ``i8`` with zero point 0: their distances are within -15:15."""
+def widen(layer: IntegerLayerOp, dtype: str = "int8") -> None:
+    """Narrow weights as ``i8`` with zero point 0, as their distances are within -15:15, for int8;
+    else 2-bit ones as ``ui4``."""
     weight, zero_point = constant_of(layer.weight), constant_of(layer.weight_zero_point)
-    if weight is None or zero_point is None or element_of(layer.weight) != ui4:
-        return
-    centred = weight.astype(np.int32) - zero_point.reshape(-1, *[1] * (weight.ndim - 1))
     before = [layer.weight.owner, layer.weight_zero_point.owner]
-    added = [nn.ConstantOp(centred.astype(np.int8)), nn.ConstantOp(np.zeros_like(zero_point))]
+    if weight is None or zero_point is None or element_of(layer.weight) not in (ui2, ui4):
+        return
+    if dtype == "int8":
+        centred = centred_weight(weight.astype(np.int32), zero_point)
+        added = [nn.ConstantOp(centred.astype(np.int8)), nn.ConstantOp(np.zeros_like(zero_point))]
+    else:
+        added = [nn.ConstantOp(weight, ui4), nn.ConstantOp(zero_point)]
     Rewriter.insert_op(added, InsertPoint.before(layer))
     layer.operands[1], layer.operands[2] = (constant.result for constant in added)
     for constant in before:
@@ -71,5 +77,4 @@ class WidenWeightsPass(ModulePass):
                 )
             reason = Reason.UNSUPPORTED_BY_TARGET
             set_decision(layer, Decision(decision.requested, chosen, reason))
-            if chosen == "int8":
-                widen(layer)
+            widen(layer, chosen)

@@ -26,9 +26,9 @@ Dims are ``GemmDims(rows, k, n, lda, ldc, ldr)`` or ``ConvDims`` (NHWC; also for
 Weights are what the kernel multiplies raw ``u8`` activations with, ``sum_k x[k] * (w[k] - zw)``:
 int32 arrays [N, K] with zero points [N]; convolutions use [Cout, kh, kw, Cin / groups], depthwise
 [C, kh, kw]. Storage: ``s8`` (zero points must be 0), ``u4`` (values 0..15, any zero point 0..15;
-s4 is stored as value + 8 with zero point + 8), ``s16`` (zero points must be 0; for 8-bit weights
-whose difference to their zero point needs 9 bits). Addends hold the bias and ``-zx * sum(w - zw)``.
-The sum must fit int32, which the caller proves.
+s4 is stored as value + 8 with zero point + 8), ``u2`` (likewise 0..3), ``s16`` (zero points must be
+0; for 8-bit weights whose difference to their zero point needs 9 bits). Addends hold the bias and
+``-zx * sum(w - zw)``. The sum must fit int32, which the caller proves.
 
 Memory contract: ``x``, ``residual`` and ``scratch`` have 64 readable bytes after their end; ``x``
 is not ``out``; ``residual`` may be ``out`` itself; nothing is written past the end of ``out``.
@@ -36,12 +36,12 @@ is not ``out``; ``residual`` may be ``out`` itself; nothing is written past the 
 but weights and scratch memory are faster on 64-byte lines.
 
 Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}[_bounded]__{isa}``, where ``w`` is
-``i8c``, ``i4c`` or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``, ``conv`` or
-``dwconv``, and ``tile`` is ``14x32c4``: 14 rows by 32 channels, 4 values of K at a time; depthwise
-has ``3x3s1x64x16``: kernel size, stride (``s2x1`` if the two differ), dilation if there is any,
-channels at a time and those at a time of what is left. ``conv_valid`` reads images that need no
-padding where they are; a convolution that is a matrix product is ``gemm``. On matrix tiles the
-``tile`` is ``32x32c64`` and the end ``amx``.
+``i8c``, ``i4c``, ``i2c`` or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``,
+``conv`` or ``dwconv``, and ``tile`` is ``14x32c4``: 14 rows by 32 channels, 4 values of K at a
+time; depthwise has ``3x3s1x64x16``: kernel size, stride (``s2x1`` if the two differ), dilation if
+there is any, channels at a time and those at a time of what is left. ``conv_valid`` reads images
+that need no padding where they are; a convolution that is a matrix product is ``gemm``. On matrix
+tiles the ``tile`` is ``32x32c64`` and the end ``amx``.
 """
 
 from __future__ import annotations

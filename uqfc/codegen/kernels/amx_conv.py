@@ -44,7 +44,7 @@ and from run to run."""
 
 @dataclass(frozen=True)
 class AmxConvSpec:
-    """A convolution that is not a matrix product and has no groups. ``storage`` is s8 or u4."""
+    """A convolution that is not a matrix product and has no groups. ``storage`` is s8, u4 or u2."""
 
     isa: Isa
     storage: Storage

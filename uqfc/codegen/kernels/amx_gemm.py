@@ -27,7 +27,7 @@ MOST_ROWS = 256
 
 @dataclass(frozen=True)
 class AmxGemmSpec:
-    """A matrix product in tiles; see ``GemmSpec``. ``storage`` is s8 or u4."""
+    """A matrix product in tiles; see ``GemmSpec``. ``storage`` is s8, u4 or u2."""
 
     isa: Isa
     storage: Storage

@@ -12,7 +12,7 @@ from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.operands import Operands
 from uqfc.codegen.kernels.tile import emit_expand
 from uqfc.codegen.vector import LANES, Pointer, Value
-from uqfc.packing import PanelLayout, Storage, round_up
+from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weights
 
 PART_BYTES = 32 * 1024
 """Of a panel that all rows meet before the next part: most of a first level cache."""
@@ -54,7 +54,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class AmxProduct:
-    """``product.Product`` on matrix tiles; weights are s8 or u4, segments multiples of 64."""
+    """``product.Product`` on matrix tiles; weights are s8, u4 or u2, segments multiples of 64."""
 
     isa: Isa
     storage: Storage
@@ -62,7 +62,7 @@ class AmxProduct:
 
     @property
     def expands(self) -> bool:
-        return self.storage == "u4"
+        return self.storage in NARROW_BITS
 
     def layout(self, n: int, k: int, groups: int = 1, segments: int = 1) -> PanelLayout:
         """Layout of weights [n, k] of each group."""
@@ -92,7 +92,7 @@ class AmxProduct:
         """Of one group, before the scalars; ``ldc`` in elements. ValueError without a pointer."""
         if operands.scratch is None:
             raise ValueError("a product on matrix tiles needs scratch memory")
-        parts, packed = Parts.of(layout), 8 if self.expands else 4
+        parts, packed = Parts.of(layout), word_weights(self.storage)
         steps = -(-layout.segment_k // amx.TILE_K)
         arguments: list[Pointer | int] = [steps, parts.segments, parts.steps]
         arguments += [layout.padded_k // packed, layout.n]
@@ -113,7 +113,7 @@ class AmxProduct:
             return function
         vectors = range(isa.tile_vectors, 0, -1)
         tiles = {v: AmxTile(v, self.epilogue).emit(module, isa) for v in vectors}
-        expand = emit_expand(module, isa) if self.expands else None
+        expand = emit_expand(module, isa, self.storage) if self.expands else None
         parameters = self.parameters(inside=True)
         b = Builder.function(module, isa, name, internal=True, **parameters)
         _Panels(self, b, tiles, expand).run()

@@ -26,7 +26,7 @@ from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import LINE, Storage
 
-KINDS: dict[Storage, DotKind] = {"s8": "s8", "u4": "s4", "s16": "s16"}
+KINDS: dict[Storage, DotKind] = {"s8": "s8", "u4": "s4", "u2": "s4", "s16": "s16"}
 
 
 class DepthwiseBody:

@@ -10,9 +10,8 @@ from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import Dot, Operand
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.vector import LANES, Pointer, Value
-from uqfc.packing import Storage
+from uqfc.packing import NARROW_BITS, Storage
 
-LOW_NIBBLES = 0x0F0F0F0F
 ALL_BYTES = 0x01010101
 REGISTER = 64
 MOST_HELD = 6
@@ -99,23 +98,25 @@ class Weights:
                         target.store(value, start + REGISTER * i, align=REGISTER)
 
     def _stored_words(self, channel: Value) -> list[tuple[Value, ...]]:
-        """The packed words of 16 channels [columns * column_words], INT4 as int8."""
+        """The packed words of 16 channels [columns * column_words], narrow weights as int8."""
         b, groups = self.b, self.geometry.kernel[1] * self.column_words
-        if self.storage != "u4":
+        if self.storage not in NARROW_BITS:
             size = REGISTER * self.dot.words
             panel = b.pointer("weights") + channel * (groups * size // LANES)
             return [
                 tuple(panel.load_i32(group * size + REGISTER * i) for i in range(self.dot.words))
                 for group in range(groups)
             ]
-        pairs = -(-groups // 2)
+        bits = NARROW_BITS[self.storage]
+        packs, mask = -(-groups * bits // 8), ((1 << bits) - 1) * ALL_BYTES
         padded = (b.value("channels") + (LANES - 1)) & ~(LANES - 1)
-        zeros = (b.pointer("weights") + padded * (pairs * 4) + channel).load_u8_as_i32()
+        zeros = (b.pointer("weights") + padded * (packs * 4) + channel).load_u8_as_i32()
         zero_points = (zeros * ALL_BYTES).bitcast("i8", 64)
-        panel = b.pointer("weights") + channel * (pairs * 4)
-        nibbles: list[Value] = []
-        for pair in range(pairs):
-            packed = panel.load_i32(REGISTER * pair)
-            nibbles += [packed & LOW_NIBBLES, packed.shift_right_logical(4) & LOW_NIBBLES]
-        signed = [(n.bitcast("i8", 64) - zero_points).bitcast("i32", LANES) for n in nibbles]
+        panel = b.pointer("weights") + channel * (packs * 4)
+        parts: list[Value] = []
+        for pack in range(packs):
+            packed = panel.load_i32(REGISTER * pack)
+            moved = [packed.shift_right_logical(s) if s else packed for s in range(0, 8, bits)]
+            parts += [word & mask for word in moved]
+        signed = [(p.bitcast("i8", 64) - zero_points).bitcast("i32", LANES) for p in parts]
         return [(word,) for word in signed[:groups]]

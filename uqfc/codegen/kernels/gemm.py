@@ -21,7 +21,12 @@ from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
 
-STORAGE_NAMES: dict[Storage, str] = {"s8": "i8c", "u4": "i4c", "s16": "i16c"}
+STORAGE_NAMES: dict[Storage, str] = {
+    "s8": "i8c",
+    "u4": "i4c",
+    "u2": "i2c",
+    "s16": "i16c",
+}
 MOST_BYTES = 512 * 1024
 """Aim for the size of the rows that all blocks of panels are applied to."""
 DOMINATED = (3, 5, 9, 11)

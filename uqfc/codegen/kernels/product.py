@@ -1,7 +1,8 @@
 """All panels of output channels applied to some lines of pixels: the core of ``gemm``, ``conv``.
 
 Blocked for the caches: as many panels as a second level cache holds beside the pixels are expanded
-(INT4) and then applied to a few lines at a time, whose inputs and outputs stay in the first level.
+(narrow weights) and then applied to a few lines at a time, whose inputs and outputs stay in the
+first level.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from uqfc.codegen.kernels.operands import Operands
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.kernels.tile import Tile, emit_expand
 from uqfc.codegen.vector import LANES, Pointer, Value
-from uqfc.packing import PanelLayout, Storage, round_up
+from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weights
 
 BLOCK_BYTES = 256 * 1024
 """Aim for the size of the panels of a block."""
@@ -28,7 +29,7 @@ LINES_BYTES = 20 * 1024
 class Product:
     """``out = epilogue(a @ weights.T)`` for lines of pixels whose K are in segments; see ``Tile``.
 
-    INT4 panels are expanded to int8 in scratch memory, unless tiles are single rows.
+    Panels of narrow weights are expanded to int8 in scratch memory, but for INT4 in single rows.
     """
 
     isa: Isa
@@ -38,7 +39,7 @@ class Product:
 
     @property
     def expands(self) -> bool:
-        return self.storage == "u4" and self.tile_rows > 1
+        return self.storage == "u2" or (self.storage == "u4" and self.tile_rows > 1)
 
     def scratch_bytes(self, layout: PanelLayout) -> int:
         """Bytes of scratch memory: the expanded panels of a block."""
@@ -92,9 +93,9 @@ class Product:
         """
         scratch = operands.scratch if self.expands else operands.x
         if scratch is None:
-            raise ValueError("an INT4 product needs scratch memory")
-        group = 4 if self.expands or self.storage != "u4" else 8
-        packed = 8 if self.storage == "u4" else 4
+            raise ValueError("a product of narrow weights needs scratch memory")
+        packed = word_weights(self.storage)
+        group = 4 if self.expands else packed
         arguments: list[Pointer | Value | int]
         arguments = [-(-layout.segment_k // group), layout.padded_k // packed]
         arguments += [layout.n, *(channels or (0, layout.n)), self.block_channels(layout)]
@@ -114,7 +115,7 @@ class Product:
         if function := find_function(module, name):
             return function
         tiles = {c: self.tile(c).emit(module, isa) for c in reversed(isa.tile_channels)}
-        expand = emit_expand(module, isa) if self.expands else None
+        expand = emit_expand(module, isa, self.storage) if self.expands else None
         parameters = self.parameters(inside=True)
         b = Builder.function(module, isa, name, internal=True, **parameters)
         _Panels(self, b, tiles, expand).run()
@@ -134,9 +135,9 @@ class _Panels:
         self.panel = product.isa.panel
         words = b.value("panel_steps")
         self.stored = words * (8 if product.storage == "s16" else 4)
-        self.used = words * 8 if expand is not None else self.stored
+        self.used = words * word_weights(product.storage) if expand is not None else self.stored
         self.zero_points: Pointer | None = None
-        if product.storage == "u4":
+        if product.storage in NARROW_BITS:
             padded = (b.value("n") + (LANES - 1)) & ~(LANES - 1)
             self.zero_points = b.pointer("weights") + words * padded * 4
 

@@ -11,6 +11,7 @@ from uqfc.codegen.isa.dot import DotKind, Operand, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.writing import TileWriter
 from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.packing import NARROW_BITS, Storage
 
 LOW_NIBBLES = 0x0F0F0F0F
 ALL_BYTES = 0x01010101
@@ -227,13 +228,15 @@ class _TileEmitter:
         return b.tree_sum(wide[0]) + b.tree_sum(narrow[0])
 
 
-def emit_expand(module: Any, isa: Isa) -> Any:
-    """``f(packed, zero_points, channels, steps, out)``: a ``u4`` panel as an int8 panel.
+def emit_expand(module: Any, isa: Isa, storage: Storage) -> Any:
+    """``f(packed, zero_points, channels, steps, out)``: a ``u4`` or ``u2`` panel as int8.
 
-    The result is ``w - zero point``. ``steps`` of 8 K; ``channels`` is a multiple of 16; ``out``
-    int8 [2 * steps][channels][4].
+    The result is ``w - zero point``. ``steps`` of 8 (16) K; ``channels`` is a multiple of 16;
+    ``out`` int8 [2 (4) * steps][channels][4].
     """
-    name = f"expand_u4__{isa.name}"
+    bits = NARROW_BITS[storage]
+    mask = ((1 << bits) - 1) * ALL_BYTES
+    name = f"expand_{storage}__{isa.name}"
     if function := find_function(module, name):
         return function
     parameters = {"packed": "ptr", "zero_points": "ptr", "channels": "i64", "steps": "i64"}
@@ -247,9 +250,9 @@ def emit_expand(module: Any, isa: Isa) -> Any:
         cursor = [b.pointer("packed") + channel * 4, b.pointer("out") + channel * 4]
         with b.loop(0, b.value("steps"), carry=cursor):
             words = cursor[0].load_i32()
-            low = (words & LOW_NIBBLES).bitcast("i8", 64)
-            high = (words.shift_right_logical(4) & LOW_NIBBLES).bitcast("i8", 64)
-            cursor[1].store(low - zero_bytes)
-            cursor[1].store(high - zero_bytes, row)
-            cursor[:] = [cursor[0] + row, cursor[1] + row * 2]
+            for shift in range(0, 8, bits):
+                moved = words.shift_right_logical(shift) if shift else words
+                part = (moved & mask).bitcast("i8", 64)
+                cursor[1].store(part - zero_bytes, row * (shift // bits))
+            cursor[:] = [cursor[0] + row, cursor[1] + row * (8 // bits)]
     return b.ret()

@@ -45,11 +45,11 @@ from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import TransposeOp
 from uqfc.dialects.qkernel import LaunchOp, Packing
 from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp, QuantizeOp
-from uqfc.dialects.tensors import element_of, i8, i16, shape_of, ui4
+from uqfc.dialects.tensors import element_of, i8, i16, shape_of, ui2, ui4
 from uqfc.packing import I32, U8, Storage
 
 OUTPUTS: dict[object, Output] = {f32: "f32", i32: "i32"}
-STORAGES: dict[object, Storage] = {i8: "s8", i16: "s16", ui4: "u4"}
+STORAGES: dict[object, Storage] = {i8: "s8", i16: "s16", ui4: "u4", ui2: "u2"}
 
 Spec: TypeAlias = AnyGemm | AnyConv | DepthwiseSpec
 

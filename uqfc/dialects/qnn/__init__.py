@@ -1,7 +1,7 @@
-"""The integer graph: 8-bit activations, 8- or 4-bit weights, exact int32 sums.
+"""The integer graph: 8-bit activations, weights of 2 to 9 bits, exact int32 sums.
 
-Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4, i16; those of
-two bits are held in four) and a zero point per output channel. The addend holds bias and zero-point
+Activations are ``tensor<…xui8>``. Weights keep their storage type (i8, ui8, i4, ui4, i16; ui2 after
+``canonicalize-weights``) and a zero point per output channel. The addend holds bias and zero-point
 corrections, the multiplier the ratio of scales; both are constants of one value per output channel.
 
 Layers of 8-bit floats are ops of their own (``qnn.float8``).

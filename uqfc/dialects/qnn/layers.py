@@ -39,11 +39,12 @@ from uqfc.dialects.tensors import (
     shape_of,
     tensor_type,
     type_of,
+    ui2,
     ui4,
     ui8,
 )
 
-WEIGHT_ELEMENTS: tuple[Attribute, ...] = (i8, ui8, i4, ui4, i16)
+WEIGHT_ELEMENTS: tuple[Attribute, ...] = (i8, ui8, i4, ui4, ui2, i16)
 
 
 class IntegerLayerOp(TensorOp, ABC):
@@ -71,7 +72,7 @@ class IntegerLayerOp(TensorOp, ABC):
         if element_of(self.x) != ui8:
             raise VerifyException(f"{self.name}: activations must be ui8")
         if element_of(self.weight) not in WEIGHT_ELEMENTS:
-            raise VerifyException(f"{self.name}: weights must be i8, ui8, i4, ui4 or i16")
+            raise VerifyException(f"{self.name}: weights must be i8, ui8, i4, ui4, ui2 or i16")
         per_channel = {
             "weight_zero_point": (self.weight_zero_point, i32),
             "addend": (self.addend, i32),

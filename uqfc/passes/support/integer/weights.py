@@ -14,7 +14,7 @@ from uqfc.numerics import F32, F64, I32, dequantize, fold_bias
 ACCUMULATOR_LIMIT = 2**31 - 1
 
 WEIGHT_DTYPES = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4", "i2": "int4", "u2": "int4"}
-"""What weights of a storage type count as: kernels hold two bits in four."""
+"""What weights of a storage type count as: two bits of any other range are held in four."""
 
 
 @dataclass(frozen=True)
