@@ -55,7 +55,7 @@ class Product:
 
     def tile(self, channels: int) -> Tile:
         lanes = min(channels, LANES)
-        source = "s4" if self.expands else self.storage
+        source = "s4" if self.expands or self.storage == "u2" else self.storage
         return Tile(self.tile_rows, channels // lanes, source, self.epilogue, lanes)
 
     def parameters(self, *, inside: bool) -> dict[str, str]:
