@@ -27,7 +27,7 @@ def decisions(
     """A decision for every layer, by what is predicted of rows that differ in one layer.
 
     What is requested is the narrowest choice that is predicted to be smaller, or else faster, than
-    all wider ones; others (ternary weights, say, that a target stores like int4) count as not
+    all wider ones; others (ternary weights, say, of a layer whose padding hides them) count as not
     asked for.
 
     - ``requested``: the layer has it;

@@ -28,6 +28,8 @@ from uqfc.search.space import Rows
 SHARPNESS = 8
 NOISE = 0.1
 """Variance of a measured accuracy beside that of a residual: what ridge regression adds."""
+LEAST_LOSS = 1e-12
+"""Predicted losses below it count as none: what they cost is the noise of a measurement."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def fit_drop(losses: Sequence[float], drops: Sequence[float]) -> DropCurve:
 
     Without any drop, one of 1 is assumed for a loss of 1.
     """
-    points = sorted((max(0.0, x), max(0.0, y)) for x, y in zip(losses, drops, strict=True) if x > 0)
+    points = sorted(
+        (max(0.0, x), max(0.0, y)) for x, y in zip(losses, drops, strict=True) if x > LEAST_LOSS
+    )
     if not points:
         return DropCurve((0.0, 1.0), (0.0, 1.0))
     pools: list[list[float]] = []  # sums of losses and drops, and how many
