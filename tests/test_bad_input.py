@@ -162,6 +162,18 @@ def test_a_corrupted_model_is_refused_or_compiled(
     assert (folder / "m.o").exists() == (status == 0)
 
 
+@pytest.mark.parametrize("name", ["first_conv", "Conv", "w"])
+def test_names_are_text(tmp_path: Path, capsys: Capture, name: str) -> None:
+    model = make_model([node("Conv", ["x", "w"], "y", "first_conv")])
+    data = model.SerializeToString().replace(name.encode(), b"\xff" + name.encode()[1:])
+    (tmp_path / "model.onnx").write_bytes(data)
+    status = main(["compile", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "m.o")])
+    assert status == 2
+    message = capsys.readouterr().err
+    assert "not UTF-8" in message
+    assert not (tmp_path / "m.o").exists()
+
+
 # --- the graph ------------------------------------------------------------------------------------
 
 

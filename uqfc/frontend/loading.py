@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ def prepare(model: ModelProto, source: str, directory: Path | None) -> LoadedMod
 
     ``model`` is not changed, but for external data that is loaded.
     """
+    check_text(model, source)
     versions = opset_versions(model, source)
     check_sparse(model.graph, source)
     check_names(model.graph, source)
@@ -109,6 +110,25 @@ def prepare(model: ModelProto, source: str, directory: Path | None) -> LoadedMod
         versions,
         {p.key: p.value for p in model.metadata_props},
     )
+
+
+def check_text(model: ModelProto, source: str) -> None:
+    """ModelError for a name that is not UTF-8, which protobuf gives as bytes."""
+    graph = model.graph
+    nodes = [*graph.node, *(node for function in model.functions for node in function.node)]
+    for node in nodes:
+        texts = [node.name, node.op_type, node.domain, *node.input, *node.output]
+        check_strings(texts + [a.name for a in node.attribute], f"{source}: a node")
+    check_strings([v.name for v in (*graph.input, *graph.output)], f"{source}: a graph value")
+    check_strings([t.name for t in graph.initializer], f"{source}: an initializer")
+    properties = [text for p in model.metadata_props for text in (p.key, p.value)]
+    check_strings([graph.name, *properties], f"{source}: the model's description")
+
+
+def check_strings(texts: Iterable[object], what: str) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise ModelError(f"{what} has a name that is not UTF-8: {text!r}")
 
 
 def opset_versions(model: ModelProto, source: str) -> dict[str, int]:
