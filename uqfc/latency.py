@@ -31,8 +31,16 @@ RUNS, WARMUP = 200, 20
 _MOST_BYTES = 8 << 20
 _FEWEST = 3
 """Measured layers of an op and a type that a fit of their own is made of."""
-_BITS: Mapping[str, int] = {"float32": 32, "int8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8}
-"""Of a weight in memory; the other types are held in 4."""
+_BITS: Mapping[str, int] = {
+    "float32": 32,
+    "int8": 8,
+    "fp8_e4m3": 8,
+    "fp8_e5m2": 8,
+    "int4": 4,
+    "ternary": 2,
+    "binary": 2,
+}
+"""Of a weight in memory."""
 
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Count = Annotated[StrictInt, Field(ge=0, le=1 << 60)]
@@ -192,7 +200,7 @@ def fitted(entries: Sequence[LayerLatency]) -> Floats:
 
 def bytes_of(layer: LayerFacts, dtype: str) -> int:
     """Weights, inputs and result, each counted once."""
-    return layer.activation_bytes + layer.elements * _BITS.get(dtype, 4) // 8
+    return layer.activation_bytes + layer.elements * _BITS[dtype] // 8
 
 
 def measure_latencies(

@@ -15,6 +15,7 @@ from uqfc.cli.compile import parse_shape
 from uqfc.cli.console import complain, print_json, print_table, progress, say
 from uqfc.cli.targets import AsJson
 from uqfc.errors import UqfcError
+from uqfc.latency import LatencyTable
 from uqfc.search import Metric, SearchResult, search_bit_width
 from uqfc.search.loop import METHODS
 
@@ -53,6 +54,9 @@ def search(
     ] = None,
     latency: Annotated[str | None, typer.Option(help="Most time of a call: 0.1ms, 100us.")] = None,
     size: Annotated[str | None, typer.Option(help="Most constants: 900kB, 1MB, 1MiB.")] = None,
+    latencies: Annotated[
+        Path | None, typer.Option(help="Table of `uqfc profile-target`, instead of measuring.")
+    ] = None,
     objective: Annotated[
         str | None, typer.Option(help="What is best within the limits: " + ", ".join(Metric))
     ] = None,
@@ -95,6 +99,7 @@ def search(
                     accuracy_constraint=accuracy,
                     max_drop_points=max_drop,
                     latency_target=latency,
+                    latencies=None if latencies is None else LatencyTable.load(latencies),
                     size_target=size,
                     objective=objective,
                     data=calibrate if data is None else data,
