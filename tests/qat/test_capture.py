@@ -68,6 +68,11 @@ class Counting(Flow):
         return self.layer(x) * float(self.count)
 
 
+class Shifted(Flow):
+    def forward(self, x: Any) -> Any:
+        return torch.relu(self.layer(x) + 1.0)
+
+
 class Mapped(Flow):
     def forward(self, x: Any) -> Any:
         return {"y": self.layer(x)}
@@ -77,6 +82,7 @@ REFUSED: list[tuple[Any, str]] = [
     (Flow, r"^Flow: torch\.export cannot capture .*accepted: modules .* without Python branches"),
     (OfTheBatch, r"layer '.*': it mixes or moves the first dimension; accepted"),
     (Counting, r"Counting: output 0 of the captured network differs .* Python state"),
+    (Shifted, r"layer 'layer': a constant behind it is folded into its weights or bias; accepted"),
     (Mapped, r"Mapped: returns dict; accepted: a tensor, or several"),
 ]
 

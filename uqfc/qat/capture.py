@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from uqfc.calibration import Observer, make_observer
 from uqfc.errors import CalibrationError, UqfcError
-from uqfc.frontend.torch import import_torch, stand_ins
+from uqfc.frontend.torch import TorchNetwork, import_torch, stand_ins
 from uqfc.passes.quantize_weights import usable_scales
+from uqfc.passes.support.quantizable import LAYERS
+from uqfc.passes.support.rewriting import constant_of
 from uqfc.qat.estimators import Estimator
 from uqfc.qat.float_ops import UntrainableError
 from uqfc.qat.inputs import check_inputs, check_parameters
 from uqfc.qat.layers import LayerModules
 from uqfc.qat.options import Options
 from uqfc.qat.partial import exported, module_of, modules_to_keep
-from uqfc.qat.plan import HeldParameter, Plan, PlannedLayer, make_plan
+from uqfc.qat.plan import HeldParameter, Plan, PlannedLayer, fuse, make_plan
 from uqfc.qat.state import Quantization
 from uqfc.qat.sums import FloatSums
 from uqfc.qat.training import ForwardPass, Mode
@@ -78,9 +80,36 @@ def captured(
         name: HeldParameter(use, digest_of(held_tensor(model, name)))
         for name, use in network.parameters.items()
     }
-    plan = replace(make_plan(network, options, target), constants=constants, kept=kept)
+    fuse(network.module)
+    check_folds(model, network)
+    plan = make_plan(network.module, network.layers, options, target)
+    plan = replace(plan, constants=constants, kept=kept)
     check_same(model, plan, [tensor[:2].detach() for tensor in inputs])
     return plan
+
+
+def check_folds(model: nn.Module, network: TorchNetwork) -> None:
+    """UqfcError for a layer that took in more than its batch norm: training could not follow.
+
+    What it is made of is rounded a few times by 2**-24 of its size, far below ``SAME``.
+    """
+    for op in network.module.walk():
+        origin = network.layers.get(op.layer) if isinstance(op, LAYERS) else None
+        if origin is None or not isinstance(op, LAYERS):
+            continue
+        folded = LayerModules(model, origin).folded(learned=False)
+        bias = torch.zeros(len(folded.weight)) if folded.bias is None else folded.bias
+        fused = constant_of(op.weight), constant_of(op.bias)
+        for own, array in zip((folded.weight, bias), fused, strict=True):
+            expected = own.detach().cpu().numpy()
+            found = np.zeros_like(expected) if array is None else array
+            limit = SAME * max(float(np.abs(expected).max()), float(np.abs(found).max()))
+            if bool((np.abs(found - expected) > limit).any()):
+                raise UntrainableError(
+                    op.layer,
+                    "a constant behind it is folded into its weights or bias; accepted: a batch "
+                    "norm, or parameters of the layer itself",
+                )
 
 
 def held_tensor(model: nn.Module, name: str) -> Tensor:

@@ -28,7 +28,7 @@ from uqfc.dialects.quant import ObserveOp, Quant
 from uqfc.dialects.quant.decisions import Decision, Reason, decision_of, set_decision
 from uqfc.dialects.tensors import shape_of, type_of
 from uqfc.errors import UqfcError
-from uqfc.frontend.torch import LayerOrigin, TorchNetwork
+from uqfc.frontend.torch import LayerOrigin
 from uqfc.interpreter import main_function
 from uqfc.passes.eliminate_dead_code import EliminateDeadCodePass
 from uqfc.passes.insert_observers import InsertObserversPass
@@ -138,20 +138,25 @@ class Plan:
         return sum(layer.count for layer in self.layers.values())
 
 
-def make_plan(network: TorchNetwork, options: Options, target: Target) -> Plan:
-    """Fuse, place quantize points and decide types. UqfcError for a pattern without a layer.
-
-    The constants of layers are the model's parameters: the plan holds zeros in their place.
-    """
-    module = network.module
+def fuse(module: ModuleOp) -> None:
+    """Fuse, name layers and place quantize points, as the compiler does."""
     run_passes(module, graph_passes())
     name_layers(module)
     run_passes(module, [InsertObserversPass()])
+
+
+def make_plan(
+    module: ModuleOp, origins: Mapping[str, LayerOrigin], options: Options, target: Target
+) -> Plan:
+    """Decide the types of a fused network. UqfcError for a pattern without a layer.
+
+    The constants of layers are the model's parameters: the plan holds zeros in their place.
+    """
     for op in module.walk():
-        if isinstance(op, LAYERS) and op.layer in network.layers:
+        if isinstance(op, LAYERS) and op.layer in origins:
             clear(op)
     run_passes(module, [EliminateDeadCodePass()])
-    return planned(module, network.layers, options, target)
+    return planned(module, origins, options, target)
 
 
 def clear(op: Layer) -> None:
