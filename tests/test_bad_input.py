@@ -492,8 +492,17 @@ def test_no_calibration_data(tmp_path: Path, capsys: Capture) -> None:
 def target_table(**changes: object) -> str:
     """A target's TOML; it differs from x86-64 by ``changes``."""
     fields = {**load_target("x86-64").model_dump(mode="json"), "name": "mine", **changes}
-    texts = {k: str(v).lower() if isinstance(v, bool) else repr(v) for k, v in fields.items()}
-    return "\n".join(f"{key} = {text}" for key, text in texts.items())
+    return "\n".join(f"{k} = {as_toml(v)}" for k, v in fields.items() if v is not None)
+
+
+def as_toml(value: Any) -> str:
+    """An inline value."""
+    if isinstance(value, dict):
+        items = [f"{k} = {as_toml(v)}" for k, v in value.items() if v is not None]
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(as_toml(each) for each in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 @pytest.fixture

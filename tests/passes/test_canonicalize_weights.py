@@ -13,6 +13,7 @@ from uqfc.dialects import nn
 from uqfc.dialects.qnn import IntegerLayerOp
 from uqfc.dialects.tensors import NARROW, element_of, i4, i8, i16, numpy_dtype, ui2, ui4, ui8
 from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass, canonical
+from uqfc.passes.convert_to_float8 import ConvertToFloat8Pass
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 
 RANGES: dict[Attribute, tuple[int, int]] = {
@@ -26,7 +27,7 @@ RANGES: dict[Attribute, tuple[int, int]] = {
 
 
 def converted(module: ModuleOp) -> ModuleOp:
-    return run(module.clone(), ConvertToIntegerPass())
+    return run(module.clone(), ConvertToFloat8Pass(), ConvertToIntegerPass())
 
 
 def layers_of(module: ModuleOp) -> list[IntegerLayerOp]:

@@ -33,6 +33,7 @@ from uqfc.dialects.tensors import Array, shape_of
 from uqfc.elementary import UNARY
 from uqfc.interpreter import Interpreter, integer_conv2d
 from uqfc.numerics import F64
+from uqfc.passes.convert_to_float8 import ConvertToFloat8Pass
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 from uqfc.passes.select_bit_width import Reason, decision_of
 from uqfc.passes.support.quantizable import LAYERS
@@ -77,7 +78,7 @@ def check(q: F64, real: F64, params: QuantParams, slack: F64 | float) -> None:
 
 
 def converted(module: ModuleOp) -> ModuleOp:
-    return applied(module, ConvertToIntegerPass())
+    return applied(module, ConvertToFloat8Pass(), ConvertToIntegerPass())
 
 
 def real_input(x: Array, params: QuantParams) -> F64:
@@ -231,6 +232,8 @@ def signed_type(value: SSAValue) -> Attribute | None:
     if not isinstance(value.owner, QcastOp):
         return None
     p = uniform_of(value)
+    if p.float8 is not None:
+        return None
     zeros = tuple(z - 128 for z in p.zero_points)
     moved = replace(p, storage="i8", qmin=p.qmin - 128, qmax=p.qmax - 128, zero_points=zeros)
     return QcastOp(value.owner.x, moved).result.type

@@ -100,6 +100,7 @@ def test_names_decisions_and_biases_stay(module: ModuleOp, strategy: str) -> Non
         decision = decision_of(new)
         assert decision is not None
         given_by = {"i8": ("int8",), "u4": ("int4",), "i2": ("ternary", "binary")}
+        given_by |= {"f8E4M3FN": ("fp8_e4m3",), "f8E5M2": ("fp8_e5m2",)}
         assert decision.chosen in given_by[stored(new)[1].storage]
         assert (new.bias is None) == (old.bias is None)
         if old.bias is not None:

@@ -169,7 +169,7 @@ def move_codes(cast: QcastOp) -> None:
     source = source_of(value)
     if source is None or source[1] != params_of(cast.result) or source[1].axis is not None:
         return
-    if not 2.0**-100 < source[1].scales[0] < 2.0**100:  # the product is neither inf nor denormal
+    if not is_normal(source[1].scales[0]):
         return
     moved = source[0]
     for mover in reversed(movers):
@@ -179,6 +179,27 @@ def move_codes(cast: QcastOp) -> None:
         moved = again.results[0]
     cast.result.replace_all_uses_with(moved)
     Rewriter.erase_op(cast)
+
+
+def round_again(layer: Layer) -> None:
+    """``layer(move(dcast(q)))`` as ``layer(dcast(qcast(move(dcast(q)))))``: exact, as moved values
+    are numbers of the format already. Files need not repeat the casts behind a movement."""
+    value = layer.x
+    while isinstance(owner := value.owner, Operation) and only_moves(owner):
+        value = owner.operands[0]
+    source, weight = source_of(value), source_of(layer.weight)
+    if value is layer.x or source is None or weight is None or source[1].axis is not None:
+        return
+    if is_normal(source[1].scales[0]):
+        cast = QcastOp(layer.x, source[1])
+        back = DcastOp(cast)
+        Rewriter.insert_op([cast, back], InsertPoint.before(layer))
+        layer.operands[0] = back.result
+
+
+def is_normal(scale: float) -> bool:
+    """Whether no product of the scale and a number of a format is infinite or denormal."""
+    return 2.0**-100 < scale < 2.0**100
 
 
 class Storage:
@@ -247,6 +268,8 @@ def has_float8(function: FuncOp) -> bool:
 
 def convert(function: FuncOp) -> None:
     block = function.body.block
+    for layer in [op for op in block.ops if isinstance(op, LAYERS)]:
+        round_again(layer)
     for cast in [op for op in block.ops if isinstance(op, QcastOp)]:
         if params_of(cast.result) is not None:
             move_codes(cast)

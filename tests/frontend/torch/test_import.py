@@ -183,10 +183,9 @@ def test_batch_norms_belong_to_the_layer_that_only_they_read() -> None:
         "conv#2": conv,
     }
     assert set(network.parameters) == {
-        "read_bn.weight",
-        "read_bn.bias",
-        "rows_bn.weight",
-        "rows_bn.bias",
+        f"{norm}.{name}"
+        for norm in ("read_bn", "rows_bn")
+        for name in ("weight", "bias", "running_mean", "running_var")
     }
 
 

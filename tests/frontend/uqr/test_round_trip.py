@@ -99,7 +99,10 @@ def test_the_integer_network_is_the_same(module: ModuleOp) -> None:
 @settings(max_examples=10)
 @given(networks(), st.sampled_from(["fp8_e4m3", "fp8_e5m2"]), st.sampled_from(STYLES))
 def test_so_is_one_of_8_bit_floats(network: ModuleOp, strategy: str, style: RangeStyle) -> None:
-    """In ONNX's own types: float8e4m3fn and float8e5m2 in QuantizeLinear and DequantizeLinear."""
+    """In ONNX's own types: float8e4m3fn and float8e5m2 in QuantizeLinear and DequantizeLinear.
+
+    Layers have the same codes and multipliers; two clamps behind one may become one activation.
+    """
     module = quantized(fused(network), strategy, [style])
     written = onnx.load_from_string(write_uqr(module))
     onnx.checker.check_model(written, full_check=True)
@@ -107,7 +110,8 @@ def test_so_is_one_of_8_bit_floats(network: ModuleOp, strategy: str, style: Rang
     assert types <= {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2}
     expected, actual = (run(m, *integer_passes()) for m in (module.clone(), read_back(module)))
     assert_same_results(expected, actual)
-    assert layers_of(actual) == layers_of(expected)
+    constants = [[c for _, c in layers_of(network)] for network in (actual, expected)]
+    assert constants[0] == constants[1]
 
 
 @settings(max_examples=25)

@@ -7,6 +7,7 @@ from math import ceil
 import numpy as np
 from xdsl.ir import Attribute
 
+from uqfc.dialects.qnn import FORMAT_OF
 from uqfc.dialects.tensors import NARROW, Array, numpy_dtype
 from uqfc.errors import ModelError
 from uqfc.frontend.builder import Builder
@@ -98,6 +99,8 @@ def cast_like(node: Node, b: Builder) -> Value:
 
 def converted(node: Node, b: Builder, element: Attribute) -> Value:
     node.ignore("saturate", "round_mode")
+    if not FORMAT_OF.keys().isdisjoint((element, kind(node.input(0)))):
+        raise UnsupportedUseError("casts of 8-bit floats are not supported")
     if element in NARROW:
         raise UnsupportedUseError("casts to elements below 8 bits are not supported")
     return b.cast(node.input(0), element)
