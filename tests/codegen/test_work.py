@@ -29,8 +29,7 @@ def test_every_product_of_a_layer_is_counted(module: ModuleOp) -> None:
         work = work_of(launch)
         expected = 0
         for op in launch.meaning:
-            products = qnn.QConv2dOp | qnn.QLinearOp
-            if isinstance(op, nn.Conv2dOp | nn.LinearOp | products | qnn.Float8LayerOp):
+            if isinstance(op, (nn.Conv2dOp, nn.LinearOp, qnn.IntegerLayerOp, qnn.Float8LayerOp)):
                 outputs, weights = shape_of(op.result), shape_of(op.weight)
                 channels = weights[0]
                 expected += prod(outputs) // channels * prod(weights)
