@@ -15,7 +15,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
-from uqfc.dialects.tensors import Shape, numpy_dtype, tensor_type, type_of
+from uqfc.dialects.qnn import FORMAT_OF
+from uqfc.dialects.tensors import Shape, element_of, numpy_dtype, tensor_type, type_of
 from uqfc.errors import ModelError, UnsupportedError, UnsupportedNode
 from uqfc.frontend.builder import Builder
 from uqfc.frontend.finishing import hint, main_function
@@ -255,7 +256,10 @@ class Importer:
     def _output(self, name: str, builder: Builder) -> SSAValue:
         """A graph output as an ordinary tensor."""
         try:
-            return builder.stored(builder.ssa(self._value(name)))
+            value = builder.stored(builder.ssa(self._value(name)))
+            if element_of(value) in FORMAT_OF:
+                raise UnsupportedUseError("8-bit floats are not supported; dequantize them")
+            return value
         except UnsupportedUseError as error:
             nodes = [UnsupportedNode(name, "output", str(error))]
             raise UnsupportedError(nodes, self.source) from None
