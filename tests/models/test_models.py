@@ -87,8 +87,18 @@ def test_float32_is_near_onnx_runtime(name: str) -> None:
     assert relative_error(only(compiled.run(net.x)), net.expected) <= FLOAT_TOLERANCE
 
 
-@pytest.mark.parametrize("strategy", ["int8", "int4"])
-@pytest.mark.parametrize("name", NETWORKS)
+LONG = {("light_vgg19", "int8"), ("light_zfnet512", "int8")}
+"""Their kernels are those of other networks, and their INT4 forms are always tested."""
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        pytest.param(name, strategy, marks=[pytest.mark.slow] * ((name, strategy) in LONG))
+        for name in NETWORKS
+        for strategy in ("int8", "int4")
+    ],
+)
 def test_quantized(name: str, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every target gives the interpreter's bits; in INT8 they are near the float network's.
 
