@@ -17,11 +17,11 @@ from uqfc.search.sensitivity.gauss_newton import (
     SMALL,
     FisherTrace,
     GaussNewton,
-    rademacher,
     step_size,
 )
 from uqfc.search.sensitivity.samples import Setting, checked_choices, read_samples
 from uqfc.search.sensitivity.table import Item
+from uqfc.search.sensitivity.units import rademacher
 
 DATA = samples(IMAGE, 4, seed=5)
 VECTORS = [np.random.default_rng(i).standard_normal((1, 4)).astype(np.float32) for i in range(6)]

@@ -55,6 +55,11 @@ def check_bias(op: str, bias: SSAValue | None, channels: int) -> None:
         raise VerifyException(f"{op}: bias is {shape_of(bias)}, expected ({channels},)")
 
 
+def depthwise_shapes(x: Shape, weight: Shape, groups: int) -> bool:
+    """Whether a convolution has one input channel and one output channel per group."""
+    return groups > 1 and groups == weight[0] == x[3]
+
+
 def check_residual(op: str, residual: SSAValue | None, shape: Shape) -> None:
     if residual is not None and shape_of(residual) != shape:
         raise VerifyException(f"{op}: residual is {shape_of(residual)}, expected {shape}")
@@ -131,8 +136,7 @@ class Conv2dOp(TensorOp):
     @property
     def is_depthwise(self) -> bool:
         """One input channel and one output channel per group."""
-        groups = self.groups.value.data
-        return groups > 1 and groups == shape_of(self.weight)[0] == shape_of(self.x)[3]
+        return depthwise_shapes(shape_of(self.x), shape_of(self.weight), self.groups.value.data)
 
 
 def linear_shape(x: Shape, w: Shape) -> Shape:

@@ -26,7 +26,13 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import FnAttr, TensorOp
-from uqfc.dialects.nn.layers import check_bias, check_residual, conv2d_shape, linear_shape
+from uqfc.dialects.nn.layers import (
+    check_bias,
+    check_residual,
+    conv2d_shape,
+    depthwise_shapes,
+    linear_shape,
+)
 from uqfc.dialects.qnn.bounds import check_scale
 from uqfc.dialects.tensors import (
     AnyTensor,
@@ -195,8 +201,7 @@ class Float8Conv2dOp(Float8LayerOp):
     @property
     def is_depthwise(self) -> bool:
         """One input channel and one output channel per group."""
-        groups = self.groups.value.data
-        return groups > 1 and groups == shape_of(self.weight)[0] == shape_of(self.x)[3]
+        return depthwise_shapes(shape_of(self.x), shape_of(self.weight), self.groups.value.data)
 
 
 @irdl_op_definition

@@ -25,7 +25,13 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import TensorOp
-from uqfc.dialects.nn.layers import check_residual, conv2d_shape, linear_shape, matmul_shape
+from uqfc.dialects.nn.layers import (
+    check_residual,
+    conv2d_shape,
+    depthwise_shapes,
+    linear_shape,
+    matmul_shape,
+)
 from uqfc.dialects.qnn.epilogue import Epilogue, EpilogueAttr
 from uqfc.dialects.tensors import (
     AnyTensor,
@@ -151,8 +157,7 @@ class QConv2dOp(IntegerLayerOp):
     @property
     def is_depthwise(self) -> bool:
         """One input channel and one output channel per group."""
-        groups = self.groups.value.data
-        return groups > 1 and groups == shape_of(self.weight)[0] == shape_of(self.x)[3]
+        return depthwise_shapes(shape_of(self.x), shape_of(self.weight), self.groups.value.data)
 
 
 @irdl_op_definition

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from uqfc.search.sensitivity.gauss_newton import squared_change
 from uqfc.search.sensitivity.samples import Setting
 from uqfc.search.sensitivity.table import Item
+from uqfc.search.sensitivity.units import squared_change
 
 
 def perturbation(setting: Setting) -> dict[Item, float]:

@@ -16,18 +16,15 @@ et al., NeurIPS 2020) with F for the Hessian: ½ (tr F / n) ‖δ‖² for n wei
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from uqfc.numerics import F32, F64
-from uqfc.search.sensitivity.adaptive import Step
 from uqfc.search.sensitivity.divergence import kl_divergence
-from uqfc.search.sensitivity.outputs import item_name
 from uqfc.search.sensitivity.samples import Setting
 from uqfc.search.sensitivity.table import Item
+from uqfc.search.sensitivity.units import PerProbe, PerSample, item_name
 
 SMALL = 1e-3
 """Nats: below it the divergence is quadratic in ε to a few percent, and far above float32's noise
@@ -56,29 +53,12 @@ def step_size(setting: Setting, layer: str, direction: F32) -> float:
 
 
 @dataclass(frozen=True)
-class GaussNewton:
+class GaussNewton(PerSample):
     """½ δᵀFδ of each sample."""
 
-    setting: Setting
     steps_taken: dict[Item, float] = field(default_factory=dict[Item, float])
 
-    @property
-    def available(self) -> int:
-        return len(self.setting.samples)
-
-    @property
-    def scale(self) -> Mapping[Item, tuple[str, float]]:
-        return {item: (item_name(*item), 1.0) for item in self.setting.items}
-
-    def steps(self, counts: Mapping[str, int], size: int) -> Sequence[Step]:
-        return [
-            partial(self.measure, item, counts[name], size)
-            for item, (name, _) in self.scale.items()
-            if counts[name] < size
-        ]
-
     def measure(self, item: Item, start: int, stop: int) -> dict[str, F64]:
-        """The values of samples ``start`` to ``stop``."""
         layer, _ = item
         original = self.setting.floating.parameters[layer].flat
         change = self.setting.quantized_parameters[item].flat - original
@@ -90,35 +70,16 @@ class GaussNewton:
 
 
 @dataclass(frozen=True)
-class FisherTrace:
-    """zᵀFz of each probe z, the mean over all samples; ``probes``: how many there may be."""
+class FisherTrace(PerProbe):
+    """zᵀFz of each probe z, the mean over all samples."""
 
-    setting: Setting
-    probes: int
     steps_taken: dict[str, float] = field(default_factory=dict[str, float])
 
-    @property
-    def available(self) -> int:
-        return self.probes
-
-    @property
-    def scale(self) -> Mapping[Item, tuple[str, float]]:
-        return trace_scale(self.setting)
-
-    def steps(self, counts: Mapping[str, int], size: int) -> Sequence[Step]:
-        return [
-            partial(self.measure, layer, counts[layer], size)
-            for layer in self.setting.choices
-            if counts.get(layer, size) < size
-        ]
-
     def measure(self, layer: str, start: int, stop: int) -> dict[str, F64]:
-        """The values of probes ``start`` to ``stop``."""
-        number = list(self.setting.choices).index(layer)
         own = self.setting.floating.parameters[layer]
         found: list[float] = []
         for probe in range(start, stop):
-            signs = rademacher(own.weight.size, self.setting.seed, number, probe)
+            signs = self.signs(layer, probe, own.weight.size)
             direction = np.concatenate([signs, np.zeros_like(own.bias)])
             if layer not in self.steps_taken:
                 self.steps_taken[layer] = step_size(self.setting, layer, direction)
@@ -128,24 +89,3 @@ class FisherTrace:
             kl = divergence(self.setting, layer, change, 0, count).mean()
             found.append(2 * float(kl) / epsilon**2)
         return {layer: np.array(found)}
-
-
-def rademacher(size: int, *seed: int) -> F32:
-    """Independent signs [size], +1 or −1."""
-    return (2 * np.random.default_rng(seed).integers(0, 2, size) - 1).astype(np.float32)
-
-
-def trace_scale(setting: Setting) -> dict[Item, tuple[str, float]]:
-    """Of HAWQ-V2: an entry is ½ ‖δ‖² / n times the trace, whose item is the layer."""
-    found: dict[Item, tuple[str, float]] = {}
-    for item, parameters in setting.quantized_parameters.items():
-        layer, _ = item
-        size = setting.floating.parameters[layer].weight.size
-        found[item] = layer, 0.5 * squared_change(setting, item, parameters.weight) / size
-    return found
-
-
-def squared_change(setting: Setting, item: Item, weight: F32) -> float:
-    """‖δ‖² of the weights."""
-    change = weight.astype(np.float64) - setting.floating.parameters[item[0]].weight
-    return float(np.square(change).sum())

@@ -16,46 +16,22 @@ networks of docs/benchmarks/sensitivity.json, rankings by two halves of 32 sampl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from uqfc.numerics import F64
-from uqfc.search.sensitivity.adaptive import Step
 from uqfc.search.sensitivity.divergence import Distance
-from uqfc.search.sensitivity.samples import Setting
 from uqfc.search.sensitivity.table import Item
-
-
-def item_name(layer: str, dtype: str) -> str:
-    """In checkpoints and messages."""
-    return f"layer '{layer}' with {dtype} weights"
+from uqfc.search.sensitivity.units import PerSample, item_name
 
 
 @dataclass(frozen=True)
-class OutputLoss:
+class OutputLoss(PerSample):
     """A value for each sample; see the module's documentation."""
 
-    setting: Setting
     distance: Distance
 
-    @property
-    def available(self) -> int:
-        return len(self.setting.samples)
-
-    @property
-    def scale(self) -> Mapping[Item, tuple[str, float]]:
-        return {item: (item_name(*item), 1.0) for item in self.setting.items}
-
-    def steps(self, counts: Mapping[str, int], size: int) -> Sequence[Step]:
-        return [
-            partial(self.measure, item, counts[name], size)
-            for item, (name, _) in self.scale.items()
-            if counts[name] < size
-        ]
-
     def measure(self, item: Item, start: int, stop: int) -> dict[str, F64]:
-        """The values of samples ``start`` to ``stop``."""
         layer, dtype = item
         return {item_name(layer, dtype): self.moved({layer: dtype}, start, stop)}
 

@@ -13,9 +13,9 @@ network's own softmax as the target: its Hessian there is the Gauss-Newton matri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,23 +25,19 @@ from torch.nn import functional
 
 from uqfc.errors import UqfcError
 from uqfc.numerics import F64
-from uqfc.search.sensitivity.adaptive import Step
 from uqfc.search.sensitivity.floating import float_module
-from uqfc.search.sensitivity.gauss_newton import rademacher, trace_scale
-from uqfc.search.sensitivity.samples import Samples, Setting
-from uqfc.search.sensitivity.table import Item
+from uqfc.search.sensitivity.samples import Samples
 from uqfc.search.sensitivity.torch.network import TorchNetwork
+from uqfc.search.sensitivity.units import PerProbe
 
 BATCH = 8
 """Samples that are differentiated together: what two backward passes need is kept for all."""
 
 
 @dataclass(frozen=True)
-class HessianTrace:
-    """zᵀ H_ll z of each probe z; ``probes``: how many there may be."""
+class HessianTrace(PerProbe):
+    """zᵀ H_ll z of each probe z."""
 
-    setting: Setting
-    probes: int
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
@@ -49,27 +45,10 @@ class HessianTrace:
         if labels is not None and len(labels) != count:
             raise UqfcError(f"sensitivity: {len(labels)} labels for {count} samples")
 
-    @property
-    def available(self) -> int:
-        return self.probes
-
-    @property
-    def scale(self) -> Mapping[Item, tuple[str, float]]:
-        return trace_scale(self.setting)
-
-    def steps(self, counts: Mapping[str, int], size: int) -> Sequence[Step]:
-        return [
-            partial(self.measure, layer, counts[layer], size)
-            for layer in self.setting.choices
-            if counts.get(layer, size) < size
-        ]
-
     def measure(self, layer: str, start: int, stop: int) -> dict[str, F64]:
-        """The values of probes ``start`` to ``stop``."""
         weight = self.network.weights[layer]
-        number = list(self.setting.choices).index(layer)
         vectors = [
-            torch.from_numpy(rademacher(weight.numel(), self.setting.seed, number, probe))
+            torch.from_numpy(self.signs(layer, probe, weight.numel()))
             for probe in range(start, stop)
         ]
         shaped = [vector.to(self.dtype).reshape(weight.shape) for vector in vectors]
