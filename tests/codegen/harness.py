@@ -20,6 +20,7 @@ from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import ISAS, Isa
 from uqfc.codegen.isa.amx import configure, release
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars
+from uqfc.codegen.kernels.saturating import Known
 from uqfc.codegen.parts import Part
 from uqfc.numerics import Activation
 from uqfc.packing import NARROW_BITS, RANGES, Storage
@@ -37,10 +38,13 @@ DTYPES: dict[str, Any] = {"u8": np.uint8, "f32": np.float32, "i32": np.int32}
 HARD_SWISH = Activation("hard_swish")
 EPILOGUES = [
     Epilogue("u8"),
-    Epilogue("u8", bounded=True),
+    Epilogue("u8", known=Known(bounded=True)),
+    Epilogue("u8", known=Known(whole=True)),
+    Epilogue("u8", residual=True, known=Known(bounded=True, whole=True)),
+    Epilogue("u8", known=Known(bounded=True, whole=True, from_zero=True)),
     Epilogue("u8", residual=True),
     Epilogue("u8", HARD_SWISH),
-    Epilogue("u8", HARD_SWISH, bounded=True),
+    Epilogue("u8", HARD_SWISH, known=Known(bounded=True, whole=True)),
     Epilogue("u8", HARD_SWISH, residual=True),
     Epilogue("u8", Activation("hard_sigmoid", (0.2, 0.5))),
     Epilogue("u8", Activation("leaky_relu", (0.1,))),
@@ -95,7 +99,7 @@ def random_problem(
     multiplier = scale * rng.uniform(0.2, 2.0, n)
     if rng.random() < 0.3:
         multiplier = 2.0 ** np.round(np.log2(multiplier))
-    zero_point = end_or_any(rng)
+    zero_point = 0 if epilogue.known.from_zero else end_or_any(rng)
     return Problem(
         weights.astype(np.int32),
         zero_points.astype(np.int32),

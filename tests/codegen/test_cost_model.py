@@ -22,6 +22,7 @@ from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
 from uqfc.codegen.isa import VNNI512
 from uqfc.codegen.kernels import ConvDims, Epilogue, GemmDims
 from uqfc.codegen.kernels.choice import conv_alternatives, gemm_alternatives
+from uqfc.codegen.kernels.saturating import Known
 from uqfc.numerics import Activation
 from uqfc.packing import Storage
 
@@ -29,7 +30,7 @@ LAYERS = json.loads((Path(__file__).parent / "cost_model_measurements.json").rea
 TOLERANCE, SHARE = 1.15, 0.95
 STORAGES: tuple[Storage, ...] = ("s8", "u4")
 EPILOGUES = [
-    Epilogue("u8", activation, residual, bounded=True)
+    Epilogue("u8", activation, residual, known=Known(bounded=True))
     for activation in (None, Activation("hard_swish"))
     for residual in (False, True)
 ]

@@ -32,7 +32,7 @@ class Outputs:
         self.saturation: Saturation | None = None
         if epilogue.output == "u8":
             low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
-            self.saturation = Saturation(b, low, high, zero_point, epilogue.bounded)
+            self.saturation = Saturation(b, low, high, zero_point, epilogue.known)
 
     def values(
         self, sums: list[Value], multipliers: list[Value | None], place: Line

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
-from uqfc.codegen.arithmetic import NotNanArithmetic
+from uqfc.codegen.kernels.activate import activate
+from uqfc.codegen.kernels.saturating import NOTHING_KNOWN, Known
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.numerics import Activation
 
@@ -65,8 +66,8 @@ class Epilogue:
     output: Output
     activation: Activation | None = None
     residual: bool = False
-    bounded: bool = False
-    """Values that are rounded to u8 are known to be below 2**31."""
+    known: Known = NOTHING_KNOWN
+    """Of values that are rounded to u8."""
 
     def __post_init__(self) -> None:
         if self.output == "i32" and (self.activation or self.residual):
@@ -76,15 +77,14 @@ class Epilogue:
 
     @property
     def name(self) -> str:
-        """``[activation_][add_]output[_bounded]``; parameters are hexadecimal float32 bits."""
+        """``[activation_][add_]output[_known]``; parameters are hexadecimal float32 bits."""
         parts = [self.output]
         if self.residual:
             parts.insert(0, "add")
         if self.activation:
             bits = [struct.pack(">f", p).hex() for p in self.activation.params]
             parts.insert(0, "_".join([self.activation.name, *bits]))
-        parts += ["bounded"] if self.bounded else []
-        return "_".join(parts)
+        return "_".join(parts) + self.known.name
 
     @property
     def element(self) -> str:
@@ -132,7 +132,7 @@ class Epilogue:
             offset = b.to_float(residual - scalars["residual_zero_point"])
             v = v + offset * scalars["residual_multiplier"]
         if self.activation:
-            v = self.activation(NotNanArithmetic(b) if self.output == "u8" else b, v)
+            v = activate(b, self.activation, v) if self.output == "u8" else self.activation(b, v)
         if self.output == "u8" and self.activation:
             v = v * scalars["reciprocal"]
         return v

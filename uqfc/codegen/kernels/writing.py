@@ -37,7 +37,7 @@ class TileWriter:
         self.saturation: Saturation | None = None
         if epilogue.output == "u8":
             low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
-            self.saturation = Saturation(b, low, high, zero_point, epilogue.bounded)
+            self.saturation = Saturation(b, low, high, zero_point, epilogue.known)
 
     def write(self, sums: Sequence[Value], out: Rows, residual: Rows | None) -> None:
         """``sums`` int32, row after row; all residuals of a row are read before it is written."""

@@ -31,6 +31,7 @@ from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
 from uqfc.codegen.kernels.epilogue import Output
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
+from uqfc.codegen.kernels.saturating import Known
 from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import (
     Choice,
@@ -122,6 +123,16 @@ def scalars_of(op: IntegerLayerOp) -> Scalars:
     )
 
 
+def known_of(op: IntegerLayerOp, multiplier: np.ndarray | None) -> Known:
+    """What the kernel of a layer with u8 outputs may rely on. ``multiplier``: None if unknown."""
+    e = op.epilogue.data
+    return Known(
+        bounded=multiplier is not None and is_bounded(op, multiplier),
+        whole=(e.qmin, e.qmax) == (0, 255),
+        from_zero=e.zero_point == 0,
+    )
+
+
 def is_bounded(op: IntegerLayerOp, multiplier: np.ndarray) -> bool:
     """No value before rounding reaches 2**31, because no sum does.
 
@@ -166,8 +177,8 @@ def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerK
     storage = STORAGES[element_of(op.weight)]
     epilogue = epilogue_of(op)
     multiplier = constant_operand(launch, op.multiplier)
-    if epilogue.output == "u8" and multiplier is not None and is_bounded(op, multiplier):
-        epilogue = replace(epilogue, bounded=True)
+    if epilogue.output == "u8":
+        epilogue = replace(epilogue, known=known_of(op, multiplier))
     if isinstance(op, QConv2dOp):
         dims = conv_dims(op)
         if op.is_depthwise:
