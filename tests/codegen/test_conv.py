@@ -36,6 +36,7 @@ from uqfc.codegen.kernels import (
     conv_spec,
     gemm_spec,
 )
+from uqfc.codegen.kernels.conv import conv_tile_heights
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.packing import Storage
 
@@ -62,11 +63,12 @@ def check(isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: 
     out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
     residual = rng.integers(0, 256, out_shape, np.uint8)
     is_product = dims.is_product
-    spec: ConvSpec | GemmSpec = (
-        gemm_spec(isa, dims.pixels, storage, epilogue)
-        if is_product
-        else conv_spec(isa, dims, storage, epilogue)
-    )
+    spec: ConvSpec | GemmSpec
+    if is_product:
+        spec = gemm_spec(isa, dims.product, storage, epilogue)
+    else:
+        heights = conv_tile_heights(isa, dims)
+        spec = conv_spec(isa, dims, storage, epilogue, heights[seed % len(heights)])
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     sizes = dims.product if is_product else dims
     problem_2d = replace(problem, weights=problem.weights.reshape(dims.out_channels, -1))
@@ -140,7 +142,7 @@ def test_shapes_that_take_another_path(isa: Isa, dims: ConvDims) -> None:
 
 def test_kernel_names() -> None:
     stem = ConvDims(1, 224, 224, 3, 112, 112, 16, (3, 3), (2, 2), (1, 1), (1, 1))
-    name = "u8_i4c_conv_14x32c4_u8__vnni512"
+    name = "u8_i4c_conv_7x32c4o3_u8__vnni512"
     assert conv_spec(VNNI512, stem, "u4", Epilogue("u8")).name == name
     wide = ConvDims(1, 14, 14, 64, 14, 14, 64, (3, 3), (1, 1), (1, 1), (1, 1))
     name = "u8_i8c_conv_4x16c4_add_f32__avx2"

@@ -25,7 +25,8 @@ from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, ISAS, PORTABLE, VNNI512, Isa
 from uqfc.codegen.kernels import Epilogue, GemmDims, Operands, Scalars, gemm_spec
-from uqfc.codegen.kernels.gemm import best_tile_rows
+from uqfc.codegen.kernels.gemm import best_tile_rows, tile_heights
+from uqfc.codegen.kernels.tile import overlap_of
 from uqfc.packing import NARROW_BITS, Storage
 
 ROWS = st.one_of(st.integers(1, 40), st.sampled_from([47, 49, 61]))
@@ -46,8 +47,9 @@ def test_gemm_is_the_definition(
     problem = random_problem(rng, (n, k), storage, epilogue)
     x = random_activations(rng, (rows, k))
     residual = rng.integers(0, 256, (rows, n), np.uint8)
-    spec = gemm_spec(isa, rows, storage, epilogue)
     dims = GemmDims.dense(rows, k, n)
+    heights = tile_heights(isa, rows)
+    spec = gemm_spec(isa, dims, storage, epilogue, heights[seed % len(heights)])
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
     centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
@@ -62,7 +64,8 @@ def test_rows_that_share_sets_of_a_cache_are_copied(isa: Isa, storage: Storage) 
     rows, k, n, epilogue = 67, 2048, 128, Epilogue("u8")
     problem = random_problem(rng, (n, k), storage, epilogue)
     x = random_activations(rng, (rows, k))
-    spec, dims = gemm_spec(isa, rows, storage, epilogue), GemmDims.dense(rows, k, n)
+    dims = GemmDims.dense(rows, k, n)
+    spec = gemm_spec(isa, dims, storage, epilogue)
     assert spec.scratch_bytes(dims) >= rows * k
     residual = np.zeros((rows, n), np.uint8)
     out = run_kernel(spec, dims, isa, x, problem, residual, epilogue)
@@ -81,7 +84,7 @@ def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
     residual = rng.integers(0, 256, (rows, 50), np.uint8)
     before = out.copy()
     dims = GemmDims(rows, k, n, lda=27, ldc=40, ldr=50)
-    spec = gemm_spec(isa, rows, "s8", epilogue)
+    spec = gemm_spec(isa, dims, "s8", epilogue)
     arrays = [
         np.concatenate([x.ravel(), np.zeros(64, np.uint8)]),
         spec.pack(dims, problem.weights),
@@ -101,26 +104,37 @@ def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
 @pytest.mark.parametrize(
     ("isa", "rows", "storage", "name"),
     [
-        (VNNI512, 196, "u4", "u8_i4c_gemm_14x32c4_u8__vnni512"),
-        (VNNI512, 49, "s8", "u8_i8c_gemm_14x32c4_u8__vnni512"),
+        (VNNI512, 196, "u4", "u8_i4c_gemm_7x32c4o8_u8__vnni512"),
+        (VNNI512, 12, "s8", "u8_i8c_gemm_12x32c4_u8__vnni512"),
+        (VNNI512, 196, "s16", "u8_i16c_gemm_7x32c4_u8__vnni512"),
         (VNNI512, 1, "s16", "u8_i16c_gemm_1x32c4_u8__vnni512"),
         (AVX2, 49, "u4", "u8_i4c_gemm_4x16c4_u8__avx2"),
         (PORTABLE, 3, "s8", "u8_i8c_gemm_2x16c4_u8__portable"),
     ],
 )
 def test_kernel_names(isa: Isa, rows: int, storage: Storage, name: str) -> None:
-    assert gemm_spec(isa, rows, storage, Epilogue("u8")).name == name
+    assert gemm_spec(isa, GemmDims.dense(rows, 32, 8), storage, Epilogue("u8")).name == name
 
 
 def test_epilogues_are_told_apart_by_name() -> None:
-    names = {gemm_spec(AVX2, 4, "s8", epilogue).name for epilogue in EPILOGUES}
+    dims = GemmDims.dense(4, 8, 8)
+    names = {gemm_spec(AVX2, dims, "s8", epilogue).name for epilogue in EPILOGUES}
     assert len(names) == len(EPILOGUES)
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=list(ISAS))
 def test_tiles_fit(isa: Isa) -> None:
     for rows in range(1, 200):
-        assert 1 <= best_tile_rows(isa, rows) <= isa.tile_rows
+        for steps in (1, 3, 8):
+            assert 1 <= best_tile_rows(isa, rows, steps) <= isa.tile_rows
+
+
+@pytest.mark.parametrize("isa", ISAS.values(), ids=list(ISAS))
+def test_tiles_overlap_where_segments_are_long_enough(isa: Isa) -> None:
+    for rows, steps in product(range(1, isa.tile_rows + 1), range(1, 20)):
+        overlap = overlap_of(isa, rows, steps)
+        assert overlap <= steps
+        assert (overlap > 0) == (4 <= rows <= isa.overlapped_rows and steps >= 3)
 
 
 EXPECTED_INSTRUCTIONS = {
@@ -140,7 +154,7 @@ def test_instructions(name: str, storage: Storage) -> None:
     isa = ISAS[name]
     module = new_module(isa, "test")
     for epilogue in EPILOGUES:
-        gemm_spec(isa, 48, storage, epilogue).emit(module, isa)
+        gemm_spec(isa, GemmDims.dense(48, 32, 8), storage, epilogue).emit(module, isa)
     for function in module.functions:
         function.linkage = ""  # visible, so that none is dropped
     defined = {function.name for function in module.functions}
@@ -159,9 +173,9 @@ def test_missing_operands_are_named() -> None:
     operands = Operands(pointer, pointer, pointer, pointer, pointer)
     dims = GemmDims.dense(4, 8, 8)
     with pytest.raises(ValueError, match="needs scratch memory"):
-        gemm_spec(AVX2, 4, "u4", Epilogue("u8")).call(b, operands, dims, Scalars())
+        gemm_spec(AVX2, dims, "u4", Epilogue("u8")).call(b, operands, dims, Scalars())
     with pytest.raises(ValueError, match="needs a residual"):
-        gemm_spec(AVX2, 4, "s8", Epilogue("u8", None, True)).call(b, operands, dims, Scalars())
+        gemm_spec(AVX2, dims, "s8", Epilogue("u8", None, True)).call(b, operands, dims, Scalars())
 
 
 def test_impossible_epilogues_are_refused() -> None:

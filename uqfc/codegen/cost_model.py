@@ -5,8 +5,8 @@ good they are, ``compile(autotune=True)`` measures kernels instead. What is coun
 
 - vector tiles: for each group of four K the dot products of a tile, or the loads of its operands,
   or the latency of its sums, whichever is longest; its epilogue and its start; sums that do not
-  fit the registers beside what the epilogue keeps there. What a line leaves is done in
-  half as many rows and row by row.
+  fit the registers beside what the epilogue keeps there; half of the epilogue where it overlaps
+  the next tile. What a line leaves is done in half as many rows and row by row.
 - matrix tiles: 16 cycles for each product of two, and for each tile of sums its start, its way
   through memory, and its epilogue.
 """
@@ -24,12 +24,15 @@ from uqfc.codegen.kernels.conv import ConvSpec
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.gemm import GemmSpec
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
+from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.tile import tile_sizes
 from uqfc.codegen.vector import LANES
 from uqfc.packing import Storage
 
 TILE_DOT_CYCLES = 16
 TILE_SUMS_CYCLES = 64
+OVERLAPPED = 0.5
+"""Of the cycles of an epilogue that is computed among the sums of the next tile."""
 COPY_CYCLES = 6
 """Of a run of im2col, and 2 for each 64 bytes of it."""
 
@@ -66,7 +69,7 @@ def gemm_cycles(spec: GemmSpec | AmxGemmSpec, dims: GemmDims) -> float:
     if isinstance(spec, AmxGemmSpec):
         tiles = -(-dims.rows // amx.TILE_ROWS)
         return _matrix_tiles(spec.isa, tiles, dims.n, -(-dims.k // amx.TILE_K))
-    line = _Line(spec.isa, spec.storage, spec.tile_rows, spec.epilogue, -(-dims.k // 4))
+    line = _Line(spec.isa, spec.product, -(-dims.k // 4))
     return line.cycles(dims.rows, dims.n)
 
 
@@ -86,7 +89,7 @@ def conv_cycles(spec: ConvSpec | AmxConvSpec | AmxGatheredSpec, dims: ConvDims) 
             spec.isa, tiles, dims.out_channels, dims.segments * -(-run // amx.TILE_K)
         )
     steps = dims.segments * -(-run // 4)
-    line = _Line(spec.isa, spec.storage, spec.tile_rows, spec.epilogue, steps)
+    line = _Line(spec.isa, spec.product, steps)
     lines = dims.batch * dims.out_height * dims.groups
     return lines * line.cycles(dims.out_width, dims.out_channels // dims.groups)
 
@@ -96,34 +99,35 @@ class _Line:
     """Rows in tiles of vectors, each of ``steps`` groups of four K."""
 
     isa: Isa
-    storage: Storage
-    tile_rows: int
-    epilogue: Epilogue
+    product: Product
     steps: int
 
     def cycles(self, rows: int, n: int) -> float:
         full, rest = divmod(n, self.isa.panel)
-        total = full * self._panel(rows, self.isa.tile_vectors)
-        return total + (self._panel(rows, -(-rest // LANES)) if rest else 0.0)
+        total = full * self._panel(rows, self.isa.panel)
+        return total + (self._panel(rows, -(-rest // LANES) * LANES) if rest else 0.0)
 
-    def _panel(self, rows: int, vectors: int) -> float:
-        total = 0.0
-        for size in tile_sizes(self.tile_rows):
-            total += rows // size * self._tile(size, vectors)
+    def _panel(self, rows: int, channels: int) -> float:
+        total, tile = 0.0, self.product.tile(channels)
+        for size in tile_sizes(tile.rows):
+            overlaps = tile.overlap > 0 and size == tile.rows
+            total += rows // size * self._tile(size, tile.vectors, overlaps)
             rows %= size
         return total
 
-    def _tile(self, rows: int, vectors: int) -> float:
+    def _tile(self, rows: int, vectors: int, overlaps: bool) -> float:
         unit = UNITS[self.isa.name]
         outputs = rows * vectors
-        dots = outputs * DOT_WORDS[self.storage]
+        dots = outputs * DOT_WORDS[self.product.storage]
         chains = max(1, min(4, self.isa.accumulators // outputs))
         step = max(
             dots / unit.dots_per_cycle,
             (rows + vectors) / unit.loads_per_cycle,
             unit.latency / chains,
         )
-        kept = vectors + 1 + _constants(self.epilogue)
+        if overlaps:
+            return self.steps * step + outputs * unit.output_cycles * OVERLAPPED
+        kept = vectors + 1 + _constants(self.product.epilogue)
         spilled = max(0, outputs + kept - unit.registers)
         end = unit.tile_cycles + outputs * unit.output_cycles + spilled * unit.spill_cycles
         return self.steps * step + end

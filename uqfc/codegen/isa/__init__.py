@@ -35,6 +35,8 @@ class Isa:
     """Most rows of a GEMM tile."""
     tile_vectors: int
     """Vectors of 16 channels in a full panel of a GEMM tile."""
+    overlapped_rows: int
+    """Most rows of a GEMM tile whose sums fit the registers twice: 0 if none is worth it."""
     half_tiles: bool
     """Eight channels are half the work of 16."""
     accumulators: int
@@ -87,6 +89,7 @@ VNNI512 = Isa(
     required=("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd", "avx512_vnni"),
     tile_rows=14,
     tile_vectors=2,
+    overlapped_rows=7,
     half_tiles=False,
     accumulators=8,
     masked_memory=True,
@@ -106,6 +109,7 @@ AVX2 = Isa(
     required=("avx2", "fma", "bmi2"),
     tile_rows=4,
     tile_vectors=1,
+    overlapped_rows=0,
     half_tiles=True,
     accumulators=1,
     masked_memory=False,
@@ -127,6 +131,7 @@ PORTABLE = Isa(
     required=(),
     tile_rows=2,
     tile_vectors=1,
+    overlapped_rows=0,
     half_tiles=False,
     accumulators=1,
     masked_memory=False,

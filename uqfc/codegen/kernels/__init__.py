@@ -6,7 +6,7 @@ scalars are arguments, so a network needs few distinct functions; ``emit`` makes
 per module. A caller that holds NumPy weights and static shapes does::
 
     epilogue = Epilogue("u8", activation=None, residual=True)
-    spec = gemm_spec(isa, rows=49, storage="u4", epilogue=epilogue)      # or
+    spec = gemm_spec(isa, dims, storage="u4", epilogue=epilogue)         # dims: GemmDims, or
     spec = conv_spec(isa, dims, storage="s8", epilogue=epilogue)         # dims: ConvDims, unless
                                                                          # dims.is_product; or
     spec = depthwise_spec(isa, dims, storage="u4", epilogue=epilogue)    # or

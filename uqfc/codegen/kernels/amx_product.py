@@ -9,8 +9,8 @@ from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_tile import BLOCK_ROWS, AmxTile
 from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.expand import emit_expand
 from uqfc.codegen.kernels.operands import Operands
-from uqfc.codegen.kernels.tile import emit_expand
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weights
 

@@ -25,7 +25,7 @@ def gemm_alternatives(
 ) -> list[AnyGemm]:
     """All kernels for a matrix product; ``cost_model.gemm_cycles`` compares them."""
     heights = tile_heights(isa, dims.rows)
-    specs: list[AnyGemm] = [gemm_spec(isa, dims.rows, storage, epilogue, h) for h in heights]
+    specs: list[AnyGemm] = [gemm_spec(isa, dims, storage, epilogue, h) for h in heights]
     if isa.tiles and storage != "s16" and dims.rows >= amx.TILE_ROWS:
         specs.append(AmxGemmSpec(isa, storage, epilogue))
     return specs

@@ -24,6 +24,7 @@ from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETE
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.codegen.kernels.strip import Strip, offsets_bytes, store_offsets
 from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.kernels.tile import overlap_name, overlap_of
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage
@@ -71,10 +72,12 @@ class ConvSpec:
     padded: bool
     epilogue: Epilogue
     source: QuantizedRows | None = None
+    overlap: int = 0
+    """As in ``Tile``."""
 
     @property
     def name(self) -> str:
-        tile = f"{self.tile_rows}x{self.isa.panel}c4"
+        tile = f"{self.tile_rows}x{self.isa.panel}c4{overlap_name(self.overlap)}"
         op = "conv" if self.padded else "conv_valid"
         op += f"_{self.source.name}" if self.source else ""
         weights = STORAGE_NAMES[self.storage]
@@ -82,7 +85,7 @@ class ConvSpec:
 
     @property
     def product(self) -> Product:
-        return Product(self.isa, self.storage, self.tile_rows, self.epilogue)
+        return Product(self.isa, self.storage, self.tile_rows, self.epilogue, self.overlap)
 
     def layout(self, dims: ConvDims) -> PanelLayout:
         """Layout of the weights as [out_channels, kh * kw * in_channels / groups]."""
@@ -302,6 +305,8 @@ def conv_spec(
     """
     if dims.is_product:
         raise ValueError("a pointwise convolution is a product of dims.product")
-    rows = tile_rows or max(best_tile_rows(isa, dims.out_width), min(2, isa.tile_rows))
+    steps = -(-dims.taps // dims.segments // 4)
+    rows = tile_rows or max(best_tile_rows(isa, dims.out_width, steps), min(2, isa.tile_rows))
     padded = dims.is_padded or source is not None
-    return ConvSpec(isa, storage, rows, padded, epilogue, source)
+    overlap = overlap_of(isa, rows, steps, storage)
+    return ConvSpec(isa, storage, rows, padded, epilogue, source, overlap)

@@ -16,7 +16,7 @@ from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.operands import GemmDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, emit_padding
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
-from uqfc.codegen.kernels.tile import tile_sizes
+from uqfc.codegen.kernels.tile import overlap_name, overlap_of, tile_sizes
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
@@ -49,16 +49,18 @@ class GemmSpec:
     storage: Storage
     tile_rows: int
     epilogue: Epilogue
+    overlap: int = 0
+    """As in ``Tile``."""
 
     @property
     def name(self) -> str:
-        tile = f"{self.tile_rows}x{self.isa.panel}c4"
+        tile = f"{self.tile_rows}x{self.isa.panel}c4{overlap_name(self.overlap)}"
         weights = STORAGE_NAMES[self.storage]
         return f"u8_{weights}_gemm_{tile}_{self.epilogue.name}__{self.isa.name}"
 
     @property
     def product(self) -> Product:
-        return Product(self.isa, self.storage, self.tile_rows, self.epilogue)
+        return Product(self.isa, self.storage, self.tile_rows, self.epilogue, self.overlap)
 
     def layout(self, dims: GemmDims) -> PanelLayout:
         """Layout of the weights [n, k]."""
@@ -192,30 +194,38 @@ class GemmSpec:
 def tile_heights(isa: Isa, rows: int) -> list[int]:
     """Rows that a tile for lines of ``rows`` rows may have, largest first: not all, to be few."""
     most = min(rows, isa.tile_rows)
+    if 0 < 2 * isa.overlapped_rows <= rows:
+        most = isa.overlapped_rows
     return [r for r in range(most, 0, -1) if r == most or r not in DOMINATED]
 
 
-def best_tile_rows(isa: Isa, rows: int) -> int:
-    """Rows of a tile for lines of ``rows`` rows; the largest of equally good ones."""
+def best_tile_rows(isa: Isa, rows: int, steps: int) -> int:
+    """Rows of a tile for lines of ``rows`` rows; the largest of equally good ones.
+
+    Segments of K are ``steps`` groups of four.
+    """
     if rows == 1:
         return 1
-    return min(tile_heights(isa, rows), key=lambda most: line_cost(most, rows))
+    return min(tile_heights(isa, rows), key=lambda most: line_cost(isa, most, rows, steps))
 
 
-def line_cost(most: int, rows: int) -> int:
+def line_cost(isa: Isa, most: int, rows: int, steps: int) -> int:
     """What a line takes in tiles of at most ``most`` rows, in times of a row of a large tile.
 
-    A tile costs its rows and 2 more: loads of weights, its start.
+    A tile costs its rows and 2 more: loads of weights, its start; 1 more where it overlaps others.
     """
     cost = 0
     for size in tile_sizes(most):
-        cost += rows // size * (size + 2)
+        start = 1 if size == most and overlap_of(isa, most, steps) else 2
+        cost += rows // size * (size + start)
         rows %= size
     return cost
 
 
 def gemm_spec(
-    isa: Isa, rows: int, storage: Storage, epilogue: Epilogue, tile_rows: int | None = None
+    isa: Isa, dims: GemmDims, storage: Storage, epilogue: Epilogue, tile_rows: int | None = None
 ) -> GemmSpec:
-    """The kernel for a product of ``rows`` >= 1 rows, in tiles of ``tile_rows`` or the best."""
-    return GemmSpec(isa, storage, tile_rows or best_tile_rows(isa, rows), epilogue)
+    """The kernel for a product, in tiles of ``tile_rows`` or the best."""
+    steps = -(-dims.k // 4)
+    rows = tile_rows or best_tile_rows(isa, dims.rows, steps)
+    return GemmSpec(isa, storage, rows, epilogue, overlap_of(isa, rows, steps, storage))

@@ -13,9 +13,10 @@ from typing import Any
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.expand import emit_expand
 from uqfc.codegen.kernels.operands import Operands
 from uqfc.codegen.kernels.tensor import smaller
-from uqfc.codegen.kernels.tile import Tile, emit_expand
+from uqfc.codegen.kernels.tile import Tile, overlap_name
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weights
 
@@ -36,6 +37,8 @@ class Product:
     storage: Storage
     tile_rows: int
     epilogue: Epilogue
+    overlap: int = 0
+    """As in ``Tile``."""
 
     @property
     def expands(self) -> bool:
@@ -56,7 +59,11 @@ class Product:
     def tile(self, channels: int) -> Tile:
         lanes = min(channels, LANES)
         source = "s4" if self.expands or self.storage == "u2" else self.storage
-        return Tile(self.tile_rows, channels // lanes, source, self.epilogue, lanes)
+        vectors = channels // lanes
+        rows = self.tile_rows
+        if self.overlap:  # as many sums as a full panel has
+            rows = rows * self.isa.tile_vectors // vectors
+        return Tile(rows, vectors, source, self.epilogue, lanes, self.overlap)
 
     def parameters(self, *, inside: bool) -> dict[str, str]:
         """Names and kinds of the function's parameters, in the order of ``arguments``.
@@ -110,7 +117,7 @@ class Product:
     def emit(self, module: Any, isa: Isa) -> Any:
         """The function, emitted once."""
         storage = "n4" if self.storage == "u4" and not self.expands else self.storage
-        size = f"{self.tile_rows}x{isa.panel}"
+        size = f"{self.tile_rows}x{isa.panel}" + overlap_name(self.overlap)
         name = f"product_{storage}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function

@@ -3,7 +3,7 @@
 ``low`` and ``high`` are integers, so clamping may follow the rounding, where saturating packs do
 most of it: ``min`` with anything that fits int32, convert, pack to int16, add the zero point with
 saturation, pack to u8, ``min`` and ``max``, put in order. That is 16 instructions for 64 values,
-where vectors one by one take 24. ``Known`` says which of the 16 are not needed.
+where vectors one by one take 20. ``Known`` says which of the 16 are not needed.
 """
 
 from __future__ import annotations

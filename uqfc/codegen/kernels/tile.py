@@ -1,24 +1,38 @@
-"""The inner kernels of a matrix product: a panel of outputs, and the expansion of INT4 panels."""
+"""The inner kernel of a matrix product: a panel of outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.isa.dot import DotKind, Operand, dot_for
+from uqfc.codegen.isa.dot import DotKind, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
-from uqfc.codegen.kernels.writing import TileWriter
+from uqfc.codegen.kernels.tile_sums import Source, TileSums
+from uqfc.codegen.kernels.writing import Piece, TileWriter
 from uqfc.codegen.vector import LANES, Pointer, Value
-from uqfc.packing import NARROW_BITS, Storage
+from uqfc.packing import Storage
 
-LOW_NIBBLES = 0x0F0F0F0F
-ALL_BYTES = 0x01010101
 LEAST_HALVED = 8
 """Rows of a tile of which half is worth code of its own."""
-ROWS_PER_POINTER = 3
-"""Rows that are reached from one pointer: x86 addresses scale a stride by 1 and 2."""
+LEAST_OVERLAPPED = 4
+"""Rows of a tile whose sums hide the latency of dot products while outputs are computed."""
+OVERLAPS = (8, 3)
+"""Groups of four K that outputs are spread over: the more the better."""
+
+
+def overlap_of(isa: Isa, rows: int, steps: int, storage: Storage = "s8") -> int:
+    """``Tile.overlap`` of ``rows`` rows whose segments are ``steps`` groups of four K."""
+    if storage == "s16" or not LEAST_OVERLAPPED <= rows <= isa.overlapped_rows:
+        return 0
+    return next((overlap for overlap in OVERLAPS if overlap <= steps), 0)
+
+
+def overlap_name(overlap: int) -> str:
+    return f"o{overlap}" if overlap else ""
 
 
 def tile_sizes(rows: int) -> list[int]:
@@ -37,10 +51,13 @@ class Tile:
 
     rows: int
     vectors: int
-    source: Literal["s8", "s4", "s16", "u4"]
+    source: Source
     epilogue: Epilogue
     lanes: int = LANES
     """8 for the first half of a panel of one vector."""
+    overlap: int = 0
+    """Groups of four K among which the outputs of the tile before are computed: segments have at
+    least as many. 0: outputs are computed after their sums."""
 
     def __post_init__(self) -> None:
         if self.source == "u4" and self.rows != 1:
@@ -49,11 +66,6 @@ class Tile:
     @property
     def dot(self) -> DotKind:
         return "s4" if self.source == "u4" else self.source
-
-    @property
-    def group(self) -> int:
-        """K per step."""
-        return 8 if self.source == "u4" else 4
 
     def parameters(self) -> dict[str, str]:
         """Names and kinds of the function's parameters.
@@ -75,7 +87,7 @@ class Tile:
         """The function, emitted once."""
         plain = self.source == "s4" and dot_for(isa, "s4") is dot_for(isa, "s8")
         source = "s8" if plain else self.source
-        size = f"{self.rows}x{self.vectors * self.lanes}"
+        size = f"{self.rows}x{self.vectors * self.lanes}" + overlap_name(self.overlap)
         name = f"tile_{source}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
@@ -85,174 +97,70 @@ class Tile:
 
 
 class _TileEmitter:
-    """The body of a ``Tile``: lines, tiles of rows, segments, groups of four K."""
+    """The body of a ``Tile``: lines, tiles of rows. A cursor has the places in a, out, residual."""
 
     def __init__(self, tile: Tile, b: Builder) -> None:
         self.tile = tile
         self.b = b
-        self.dot = dot_for(b.isa, tile.dot)
+        self.sums = TileSums(b, dot_for(b.isa, tile.dot), tile.vectors, tile.lanes, tile.source)
         self.writer = TileWriter(b, tile.epilogue, tile.vectors, b.value("count"), tile.lanes)
+        residual = tile.epilogue.residual
+        self.start = [b.pointer(name) for name in ("a", "out", *["residual"] * residual)]
+        self.strides = [b.value(name) for name in ("lda", "ldc", *["ldr"] * residual)]
 
     def run(self) -> None:
-        b, tile = self.b, self.tile
-        pixels = b.value("pixels")
-        outputs = [b.pointer("out")]
-        if tile.epilogue.residual:
-            outputs.append(b.pointer("residual"))
-        lines = [b.pointer("a"), *outputs]
+        b, tile, pixels = self.b, self.tile, self.b.value("pixels")
+        sizes, first = tile_sizes(tile.rows), b.i64(0)
+        if tile.overlap:
+            tiles = pixels // sizes.pop(0)
+            self._overlapped(tiles)
+            first = tiles * tile.rows
+        lines = list(self.start)
         with b.loop(0, b.value("lines"), carry=lines):
-            cursor = list(lines)
-            done = b.i64(0)
-            for rows in tile_sizes(tile.rows):
+            cursor = self._moved(lines, first)
+            done = first
+            for rows in sizes:
                 end = done + (pixels - done) // rows * rows
                 with b.loop(done, end, rows, carry=cursor):
-                    self._rows(cursor, rows)
+                    for piece in self._outputs(cursor, self.sums.of(cursor[0], rows)):
+                        piece()
+                    cursor[:] = self._moved(cursor, rows)
                 done = end
             lines[:] = [lines[0] + b.value("line"), *cursor[1:]]
 
-    def _rows(self, cursor: list[Pointer], rows: int) -> None:
-        """The outputs of some rows; ``cursor`` (a, out, residual) moves on."""
-        b = self.b
-        strides = [b.value("lda"), b.value("ldc")]
-        strides += [b.value("ldr")] if self.tile.epilogue.residual else []
-        sums = self._sums(cursor[0], rows)
-        starts = list(cursor)
+    def _overlapped(self, tiles: Value) -> None:
+        """The first ``tiles`` tiles of all lines, the outputs of each among the sums of the next.
 
-        def out(row: int) -> Pointer:
-            return starts[1] + strides[1] * row
-
-        def residual(row: int) -> Pointer:
-            return starts[2] + strides[2] * row
-
-        self.writer.write(sums, out, residual if self.tile.epilogue.residual else None)
-        cursor[:] = [p + s * rows for p, s in zip(starts, strides, strict=True)]
-
-    def _sums(self, a: Pointer, rows: int) -> list[Value]:
-        """Sums of ``rows`` rows, row after row; few rows have several chains of additions."""
-        b, tile = self.b, self.tile
-        outputs = rows * tile.vectors
-        chains = max(1, min(4, b.isa.accumulators // outputs))
-        unroll = max(1, chains * self.dot.together // (tile.group // 4))
-        zero = b.i32(0, tile.lanes)
-        sums = self._addends(a) * rows + [zero] * (outputs * (chains - 1))
-        lda, steps = b.value("lda"), b.value("steps")
-        state: list[Any] = [*sums, b.pointer("weights")]
-        with b.loop(0, b.value("segments") * 8, 8, carry=state) as segment:
-            start = a + b.pointer("offsets").load("i64", segment, 0)
-            inner = [*state, *(start + lda * row for row in range(0, rows, ROWS_PER_POINTER))]
-            first = b.i64(0)
-            if unroll > 1:
-                first = steps & ~(unroll - 1)
-                with b.loop(0, first, unroll, carry=inner):
-                    self._steps(inner, len(sums), rows, unroll)
-            self._rest(inner, len(sums), rows, steps - first)
-            state[:] = inner[: len(state)]
-        totals = state[:outputs]
-        for chain in range(1, chains):
-            part = state[chain * outputs : (chain + 1) * outputs]
-            totals = [total + more for total, more in zip(totals, part, strict=True)]
-        return totals
-
-    def _rest(self, state: list[Any], sums: int, rows: int, left: Value) -> None:
-        """The last steps, two by two where that is cheaper."""
-        b = self.b
-        together = 2 if self.dot.together > 2 and self.tile.group == 4 else 1
-        for count in range(together, 0, -1):
-            with b.loop(count - 1, left, count, carry=state):
-                self._steps(state, sums, rows, count)
-            left = left & (count - 1)
-
-    def _steps(self, state: list[Any], sums: int, rows: int, count: int) -> None:
-        """``count`` groups of four K (of eight, if nibbles), one chain of sums after the other.
-
-        ``state``: the sums, the weights, the pointers to the rows; the pointers move on.
+        Processors do not look ahead far enough to do that by themselves.
         """
-        tile, lda = self.tile, self.b.value("lda")
-        outputs = rows * tile.vectors
-        chains = sums // outputs
-        panel: Pointer = state[sums]
-        pointers: list[Pointer] = state[sums + 1 :]
-        panel_step = 64 * tile.vectors * self.dot.words
-        groups = [g for i in range(count) for g in self._weights(panel + panel_step * i)]
-        for row in range(rows):
-            pointer = pointers[row // ROWS_PER_POINTER] + lda * (row % ROWS_PER_POINTER)
-            words = [self.dot.broadcast(pointer.load_i32(4 * i, 0)) for i in range(len(groups))]
-            for v in range(tile.vectors):
-                weights = [group[v] for group in groups]
-                for chain in range(min(chains, len(groups))):
-                    place = chain * outputs + row * tile.vectors + v
-                    own = slice(chain, None, chains)
-                    state[place] = self.dot.sum(state[place], words[own], weights[own])
-        state[sums:] = [panel + panel_step * count, *(p + tile.group * count for p in pointers)]
+        b, rows = self.b, self.tile.rows
+        size = rows * self.tile.vectors
+        done = (tiles - 1) * rows
+        to_next_line = [stride * (b.value("pixels") - done) for stride in self.strides]
+        to_next_line[0] = b.value("line") - self.strides[0] * done
+        with b.when((tiles * b.value("lines")).gt(0)):
+            state: list[Any] = [*self.sums.of(self.start[0], rows), *self.start, b.i64(1)]
+            with b.loop(1, tiles * b.value("lines"), carry=state):
+                sums, cursor, place = state[:size], state[size:-1], state[-1]
+                outputs = self._outputs(cursor, sums)
+                is_last = place.eq(tiles)
+                following = [
+                    p + b.select(is_last, line, stride * rows)
+                    for p, line, stride in zip(cursor, to_next_line, self.strides, strict=True)
+                ]
+                sums = self.sums.beside(following[0], rows, self.tile.overlap, outputs)
+                state[:] = [*sums, *following, b.select(is_last, b.i64(1), place + 1)]
+            for piece in self._outputs(state[size:-1], state[:size]):
+                piece()
 
-    def _weights(self, panel: Pointer) -> list[list[Operand]]:
-        """Per four K of the step, per vector, the weights."""
-        vectors = self.tile.vectors
-        words = self.dot.words
-        loaded = [
-            tuple(
-                panel.load_i32(64 * (vectors * word + v), self.tile.lanes) for word in range(words)
-            )
-            for v in range(vectors)
-        ]
-        if self.tile.source != "u4":
-            return [[self.dot.weight(w) for w in loaded]]
-        low = [self.dot.weight((w[0] & LOW_NIBBLES,)) for w in loaded]
-        high = [self.dot.weight((w[0].shift_right_logical(4) & LOW_NIBBLES,)) for w in loaded]
-        return [low, high]
+    def _moved(self, cursor: Sequence[Pointer], rows: Value | int) -> list[Pointer]:
+        return [p + stride * rows for p, stride in zip(cursor, self.strides, strict=True)]
 
-    def _addends(self, a: Pointer) -> list[Value]:
-        """Of each vector, with the zero point of nibbles applied to the sum of activations."""
-        b, tile = self.b, self.tile
-        vectors = range(tile.vectors)
-        addends = [b.pointer("addend").load_i32(v * 64, tile.lanes) for v in vectors]
-        if tile.source != "u4":
-            return addends
-        zero_points = [
-            b.pointer("zero_points").load_u8_as_i32(v * LANES, tile.lanes) for v in vectors
-        ]
-        total = self._activation_sum(a)
-        return [addend - z * total for addend, z in zip(addends, zero_points, strict=True)]
+    def _outputs(self, cursor: Sequence[Pointer], sums: Sequence[Value]) -> list[Piece]:
+        """What writes the outputs of some rows."""
 
-    def _activation_sum(self, a: Pointer) -> Value:
-        """The sum of the activations that the steps read: 64 at a time, then 8."""
-        b = self.b
-        ones = self.dot.weight((b.i32(ALL_BYTES, LANES),))
-        count = b.value("steps") * 8
-        wide = [b.i32(0, LANES)]
-        with b.loop(0, count & ~63, 64, carry=wide) as k:
-            wide[0] = self.dot.add(wide[0], self.dot.activation(a.load_i32(k)), ones)
-        narrow = [b.i32(0, 8)]
-        with b.loop(count & ~63, count, 8, carry=narrow) as k:
-            narrow[0] = narrow[0] + a.load_u8_as_i32(k, 8)
-        return b.tree_sum(wide[0]) + b.tree_sum(narrow[0])
+        def row_of(operand: int, row: int) -> Pointer:
+            return cursor[operand] + self.strides[operand] * row
 
-
-def emit_expand(module: Any, isa: Isa, storage: Storage) -> Any:
-    """``f(packed, zero_points, channels, steps, out)``: a ``u4`` or ``u2`` panel as int8.
-
-    The result is ``w - zero point``. ``steps`` of 8 (16) K; ``channels`` is a multiple of 16;
-    ``out`` int8 [2 (4) * steps][channels][4].
-    """
-    bits = NARROW_BITS[storage]
-    mask = ((1 << bits) - 1) * ALL_BYTES
-    name = f"expand_{storage}__{isa.name}"
-    if function := find_function(module, name):
-        return function
-    parameters = {"packed": "ptr", "zero_points": "ptr", "channels": "i64", "steps": "i64"}
-    parameters |= {"out": "noalias"}
-    b = Builder.function(module, isa, name, internal=True, **parameters)
-    row = b.value("channels") * 4
-    with b.loop(0, b.value("channels"), LANES) as channel:
-        zero_points = b.pointer("zero_points").load_u8_as_i32(channel)
-        zero_bytes = zero_points | zero_points << 8
-        zero_bytes = (zero_bytes | zero_bytes << 16).bitcast("i8", 64)
-        cursor = [b.pointer("packed") + channel * 4, b.pointer("out") + channel * 4]
-        with b.loop(0, b.value("steps"), carry=cursor):
-            words = cursor[0].load_i32()
-            for shift in range(0, 8, bits):
-                moved = words.shift_right_logical(shift) if shift else words
-                part = (moved & mask).bitcast("i8", 64)
-                cursor[1].store(part - zero_bytes, row * (shift // bits))
-            cursor[:] = [cursor[0] + row, cursor[1] + row * (8 // bits)]
-    return b.ret()
+        residual = partial(row_of, 2) if self.tile.epilogue.residual else None
+        return self.writer.pieces(sums, partial(row_of, 1), residual)

@@ -6,6 +6,7 @@ The sums may be registers of the kernel that made them or loads of a buffer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.kernels.epilogue import Epilogue
@@ -14,6 +15,8 @@ from uqfc.codegen.vector import LANES, Pointer, Value
 
 Rows = Callable[[int], Pointer]
 """The address of a row of a tile."""
+Piece = Callable[[], None]
+"""Emits a few instructions."""
 
 
 class TileWriter:
@@ -41,20 +44,25 @@ class TileWriter:
 
     def write(self, sums: Sequence[Value], out: Rows, residual: Rows | None) -> None:
         """``sums`` int32, row after row; all residuals of a row are read before it is written."""
+        for piece in self.pieces(sums, out, residual):
+            piece()
+
+    def pieces(self, sums: Sequence[Value], out: Rows, residual: Rows | None) -> list[Piece]:
+        """``write`` in pieces, for among other work: vectors, and the stores of some together."""
+        pieces: list[Piece] = []
         rows = len(sums) // self.vectors
         multipliers = self._multipliers()
         together = max(1, PACKED * LANES // self.width) if self.saturation else 1
         for first in range(0, rows, together):
             chosen = range(first, min(rows, first + together))
-            values = [
-                self._value(sums[row * self.vectors + v], multipliers[v], residual, row, v)
-                for row in chosen
-                for v in range(self.vectors)
-            ]
-            if self.saturation:
-                self._store_bytes(self.saturation, values, [out(row) for row in chosen])
-            else:
-                self._store_words(values, out(first))
+            values: list[Value] = []
+            for row in chosen:
+                for v in range(self.vectors):
+                    total = sums[row * self.vectors + v]
+                    operands = (values, total, multipliers[v], residual, row, v)
+                    pieces.append(partial(self._value, *operands))
+            pieces.append(partial(self._finish, values, out, chosen))
+        return pieces
 
     def _multipliers(self) -> list[Value | None]:
         if self.epilogue.output == "i32":
@@ -63,12 +71,26 @@ class TileWriter:
         return [pointer.load_f32(v * LANES * 4, self.lanes) for v in range(self.vectors)]
 
     def _value(
-        self, total: Value, multiplier: Value | None, residual: Rows | None, row: int, vector: int
-    ) -> Value:
+        self,
+        values: list[Value],
+        total: Value,
+        multiplier: Value | None,
+        residual: Rows | None,
+        row: int,
+        vector: int,
+    ) -> None:
+        """Appends what is then stored, or packed and stored."""
         extra = None
         if residual is not None:
             extra = residual(row).load_u8_as_i32(vector * LANES, self.lanes)
-        return self.epilogue.before_rounding(total, multiplier, extra, self.scalars)
+        values.append(self.epilogue.before_rounding(total, multiplier, extra, self.scalars))
+
+    def _finish(self, values: list[Value], out: Rows, rows: Sequence[int]) -> None:
+        """Stores the vectors of some rows."""
+        if self.saturation:
+            self._store_bytes(self.saturation, values, [out(row) for row in rows])
+        else:
+            self._store_words(values, out(rows[0]))
 
     def _store_bytes(
         self, saturation: Saturation, values: list[Value], rows: list[Pointer]

@@ -1,0 +1,42 @@
+"""Panels of narrow weights as int8: done once for a panel that several rows are multiplied by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.vector import LANES
+from uqfc.packing import NARROW_BITS, Storage
+
+ALL_BYTES = 0x01010101
+
+
+def emit_expand(module: Any, isa: Isa, storage: Storage) -> Any:
+    """``f(packed, zero_points, channels, steps, out)``: a ``u4`` or ``u2`` panel as int8.
+
+    The result is ``w - zero point``. ``steps`` of 8 (16) K; ``channels`` is a multiple of 16;
+    ``out`` int8 [2 (4) * steps][channels][4].
+    """
+    bits = NARROW_BITS[storage]
+    mask = ((1 << bits) - 1) * ALL_BYTES
+    name = f"expand_{storage}__{isa.name}"
+    if function := find_function(module, name):
+        return function
+    parameters = {"packed": "ptr", "zero_points": "ptr", "channels": "i64", "steps": "i64"}
+    parameters |= {"out": "noalias"}
+    b = Builder.function(module, isa, name, internal=True, **parameters)
+    row = b.value("channels") * 4
+    with b.loop(0, b.value("channels"), LANES) as channel:
+        zero_points = b.pointer("zero_points").load_u8_as_i32(channel)
+        zero_bytes = zero_points | zero_points << 8
+        zero_bytes = (zero_bytes | zero_bytes << 16).bitcast("i8", 64)
+        cursor = [b.pointer("packed") + channel * 4, b.pointer("out") + channel * 4]
+        with b.loop(0, b.value("steps"), carry=cursor):
+            words = cursor[0].load_i32()
+            for shift in range(0, 8, bits):
+                moved = words.shift_right_logical(shift) if shift else words
+                part = (moved & mask).bitcast("i8", 64)
+                cursor[1].store(part - zero_bytes, row * (shift // bits))
+            cursor[:] = [cursor[0] + row, cursor[1] + row * (8 // bits)]
+    return b.ret()
