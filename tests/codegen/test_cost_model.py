@@ -2,7 +2,7 @@
 
 ``cost_model_measurements.json``: the distinct layers of MobileNetV3-Small and -Large, MobileNetV2,
 EfficientNet-Lite0 (INT4), MobileNetV3-Small, ResNet-18 and ResNet-50 (INT8), for each the least
-cycles of its kernels by the height of their tiles, on an AMD Zen 5 core, from what
+cycles of its kernels by their tiles, on an AMD Zen 5 core, from what
 ``python -m benchmarks.cost_model --targets avx512-vnni --json`` measures. The tolerance is that of
 the project: within 15 % of the fastest kernel on at least 95 % of the layers. Measuring twice
 differs by up to 5 %, so that a third of the tolerance is noise.
@@ -30,9 +30,10 @@ LAYERS = json.loads((Path(__file__).parent / "cost_model_measurements.json").rea
 TOLERANCE, SHARE = 1.15, 0.95
 STORAGES: tuple[Storage, ...] = ("s8", "u4")
 EPILOGUES = [
-    Epilogue("u8", activation, residual, known=Known(bounded=True))
+    Epilogue("u8", activation, residual, known=Known(True, whole, from_zero))
     for activation in (None, Activation("hard_swish"))
     for residual in (False, True)
+    for whole, from_zero in itertools.product((False, True), (False, True))
 ]
 
 
@@ -56,7 +57,7 @@ def estimates(dims: GemmDims | ConvDims, storage: Storage, epilogue: Epilogue) -
 
 def ratio(layer: dict[str, Any]) -> float:
     """Measured cycles of the model's kernel, in those of the fastest."""
-    cycles = {layer["kernel"].format(height): c for height, c in layer["cycles"].items()}
+    cycles = {layer["kernel"].format(tile): c for tile, c in layer["cycles"].items()}
     dims = dims_of(layer["problem"])
     for storage, epilogue in itertools.product(STORAGES, EPILOGUES):
         found = estimates(dims, storage, epilogue)
