@@ -89,6 +89,12 @@ class VectorArithmetic:
         """``minimum(maximum(v, low), high)``: a NaN stays a NaN."""
         return self.minimum(self.maximum(v, low), high)
 
+    def exact_multiply_add(self, a: Value, x: Value, c: Value) -> Value:
+        """``a * x + c`` where ``a * x`` is exact: one instruction on machines that have it."""
+        if self._b.isa.name == "portable":
+            return a * x + c
+        return self._b.intrinsic(f"llvm.fma.{_suffix(a)}", llvm_type("f32", a.lanes), a, x, c)
+
     def nan_to_zero(self, v: Value) -> Value:
         """+0.0 where ``v`` is NaN."""
         return self._b.select(v.eq(v), v, self._like(0.0, v))

@@ -129,9 +129,14 @@ class ElementwiseKernel(FunctionKernel):
         )
 
     @property
+    def joined(self) -> bool:
+        """Rows of the result are 16 adjacent elements: four of them are one block."""
+        return bool(self.repeats) and self.walk.sizes[-1] == self.walk.strides[-1][-2] == LANES
+
+    @property
     def name(self) -> str:
         ops = tuple((s.op.label, s.operands) for s in self.steps)
-        loops = (self.walk.outer, self.interleaved, self.repeats)
+        loops = (self.walk.outer, self.interleaved, self.repeats, self.joined)
         structure = (loops, self.reads, self.dtypes, ops)
         labels = "_".join(s.op.label for s in self.steps)
         return structure_name(f"{self.dtype}_{labels}", structure, self.isa)

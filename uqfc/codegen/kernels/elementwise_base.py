@@ -49,10 +49,15 @@ class RoundedOp(ElementwiseOp):
     ) -> list[Value]:
         """``v`` of several vectors, given the operands of each: float32, not NaN."""
 
+    @property
+    def bounded(self) -> bool:
+        """What is rounded is known to be below 2**31."""
+        return False
+
     def saturation(self, b: Builder, scalars: Sequence[Value]) -> Saturation:
         """What is done last with the vectors of ``before_rounding``."""
         low, high, zero_point = scalars[-3:]
-        return Saturation(b, low, high, zero_point)
+        return Saturation(b, low, high, zero_point, self.bounded)
 
     def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
         low, high, zero_point = scalars[-3:]

@@ -108,8 +108,11 @@ class Loops:
                 starts = [at(row + v) for v in range(PACKED)]
                 readers = [_Reader(self, places, self.rank - 1) for places, _ in starts]
                 bytes_of = self._packed([read.whole(i, known) for read in readers])
-                for v, (_, target) in enumerate(starts):
-                    target.store(bytes_of.shuffle(range(LANES * v, LANES * (v + 1))), i)
+                if self.kernel.joined:
+                    starts[0][1].store(bytes_of, i)
+                else:
+                    for v, (_, target) in enumerate(starts):
+                        target.store(bytes_of.shuffle(range(LANES * v, LANES * (v + 1))), i)
         with b.loop(b.select(full.lt(n), b.i64(0), together), rows) as row:
             self._dense(*at(row), b.select(row.lt(together), full, packed))
 
