@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tests.codegen.harness import (
     EPILOGUES,
+    GUARD,
     SEEDS,
     SOME_EXAMPLES,
     convolution_dims,
@@ -36,7 +37,8 @@ from uqfc.codegen.kernels import (
     conv_spec,
     gemm_spec,
 )
-from uqfc.codegen.kernels.conv import conv_tile_heights
+from uqfc.codegen.kernels.choice import conv_alternatives
+from uqfc.codegen.kernels.conv import conv_tile_heights, in_pixels
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.packing import Storage
 
@@ -121,6 +123,84 @@ def test_conv_of_an_image_that_it_quantizes(
     out = run_kernel(spec, dims, isa, image, flat, residual, epilogue, slack=0)
     sums = convolution_sums(planar.transpose(0, 2, 3, 1).astype(np.uint8), problem, dims)
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+@st.composite
+def window_dims(draw: st.DrawFn) -> ConvDims:
+    """Of convolutions whose weights fit registers."""
+    kernel = draw(st.sampled_from([(3, 3), (3, 3), (1, 9), (2, 2), (3, 1)]))
+    stride = (draw(st.integers(1, 2)), draw(st.integers(1, 3)))
+    out = (draw(st.integers(1, 9)), draw(st.sampled_from([8, 9, 15, 16, 23, 33])))
+    before, after = (draw(st.tuples(*[st.integers(0, 2)] * 2)) for _ in range(2))
+    size = [(out[i] - 1) * stride[i] + kernel[i] - before[i] - after[i] for i in (0, 1)]
+    return ConvDims(
+        batch=draw(st.integers(1, 2)),
+        height=max(1, size[0]),
+        width=max(1, size[1]),
+        in_channels=draw(st.integers(3, 4)),
+        out_height=out[0],
+        out_width=out[1],
+        out_channels=draw(st.sampled_from([16, 16, 5, 24, 32])),
+        kernel=kernel,
+        stride=stride,
+        pad_begin=before,
+    )
+
+
+@pytest.mark.parametrize("isa", host_isas("vnni512"))
+@settings(max_examples=SOME_EXAMPLES)
+@given(
+    window_dims(),
+    st.sampled_from(["s8", "u4", "u2"]),
+    st.sampled_from([e for e in EPILOGUES if e.output == "u8" and not e.residual]),
+    st.booleans(),
+    SEEDS,
+)
+def test_conv_with_its_weights_in_registers(
+    isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue, quantizes: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    channels = dims.in_channels
+    problem = random_problem(rng, (dims.out_channels, *dims.kernel, channels), storage, epilogue)
+    zero_point, scale = problem.scalars.pad_value, float(np.float32(rng.choice([0.02, 1e-35])))
+    source = QuantizedRows(channels, scale, zero_point, 0, 255) if quantizes else None
+    spec = in_pixels(conv_spec(isa, dims, storage, epilogue, source=source), dims)
+    assert spec is not None
+    planes = (dims.batch, channels, dims.height, dims.width)
+    image = images(rng, planes, scale)
+    quantized = numerics.quantize(image, np.array(scale, "f4"), np.array(zero_point), 0, 255)
+    x = np.ascontiguousarray(quantized.transpose(0, 2, 3, 1).astype(np.uint8))
+    shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
+    unused = np.zeros(shape, np.uint8)
+    flat = replace(problem, weights=problem.weights.reshape(dims.out_channels, -1))
+    read, slack = (image, 0) if quantizes else (x, GUARD)
+    out = run_kernel(spec, dims, isa, read, flat, unused, epilogue, slack=slack)
+    sums = convolution_sums(x, problem, dims)
+    np.testing.assert_array_equal(out, definition(sums, problem, unused, epilogue))
+
+
+def test_which_convolutions_keep_their_weights_in_registers() -> None:
+    stem = ConvDims(1, 224, 224, 3, 112, 112, 16, (3, 3), (2, 2), (1, 1), (1, 1))
+    spec = in_pixels(conv_spec(VNNI512, stem, "u4", Epilogue("u8")), stem)
+    assert spec is not None
+    assert spec.name == "u8_i4c_conv_3x3x3s2_joined_8x16c4_u8__vnni512"
+    assert spec in conv_alternatives(VNNI512, stem, "u4", Epilogue("u8"))
+    others = [
+        replace(stem, kernel=(5, 5), pad_begin=(2, 2)),
+        replace(stem, in_channels=8),
+        replace(stem, width=12, out_width=6),
+        replace(stem, dilation=(2, 2), pad_begin=(2, 2)),
+    ]
+    for dims in others:
+        assert in_pixels(conv_spec(VNNI512, dims, "u4", Epilogue("u8")), dims) is None
+    cases: list[tuple[Isa, Storage, Epilogue]] = [
+        (AVX2, "u4", Epilogue("u8")),
+        (VNNI512, "s16", Epilogue("u8")),
+        (VNNI512, "u4", Epilogue("f32")),
+        (VNNI512, "u4", Epilogue("u8", residual=True)),
+    ]
+    for isa, storage, epilogue in cases:
+        assert in_pixels(conv_spec(isa, stem, storage, epilogue), stem) is None
 
 
 @pytest.mark.parametrize("isa", host_isas())

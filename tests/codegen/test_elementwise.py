@@ -247,7 +247,8 @@ def test_gates_of_channels_are_read_once(isa: Isa, seed: int, rows: int, n: int)
     x, gate = random_array(rng, "u8", (2, rows, n)), random_array(rng, "u8", (1, 1, n))
     multiplier = float(np.float32(2.0 ** rng.uniform(-9, -5)))
     op = qnn.QMulOp(operand(gate), operand(x), (3, 7, 5), (0, 255), {"multiplier": multiplier})
-    kernel = one_op(isa, MulQuantized(3, 7, multiplier, 5), ("u8", "u8"), gate, x)
+    mul = MulQuantized(3, 7, multiplier, 5, shares_lhs=seed % 2 == 0)
+    kernel = one_op(isa, mul, ("u8", "u8"), gate, x)
     assert kernel.repeats == ((0,) if packs(isa) else ())
     check(isa, kernel, op, gate, x, in_place=1)
 
@@ -282,7 +283,7 @@ def test_wrong_operands_are_refused() -> None:
     exp = Step(ops.Unary(Activation("exp")), (0,))
     with pytest.raises(ValueError, match="does not broadcast"):
         ElementwiseKernel(VNNI512, (2,), (Input("f32", (3,)),), (exp,))
-    with pytest.raises(ValueError, match="qadd: operands are"):
+    with pytest.raises(ValueError, match=r"qadd_.*: operands are"):
         one_op(VNNI512, AddQuantized(0, 1.0, 0, 1.0, 0), ("f32",), np.ones(3, np.float32))
     with pytest.raises(ValueError, match="needs inputs and steps"):
         ElementwiseKernel(VNNI512, (2,), (), ())

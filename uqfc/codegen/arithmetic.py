@@ -91,8 +91,10 @@ class VectorArithmetic:
 
     def exact_multiply_add(self, a: Value, x: Value, c: Value) -> Value:
         """``a * x + c`` where ``a * x`` is exact: one instruction on machines that have it."""
-        if self._b.isa.name == "portable":
-            return a * x + c
+        return a * x + c if self._b.isa.name == "portable" else self.multiply_add(a, x, c)
+
+    def multiply_add(self, a: Value, x: Value, c: Value) -> Value:
+        """``a * x + c``, rounded once. A function of libm on ``portable``."""
         return self._b.intrinsic(f"llvm.fma.{_suffix(a)}", llvm_type("f32", a.lanes), a, x, c)
 
     def nan_to_zero(self, v: Value) -> Value:

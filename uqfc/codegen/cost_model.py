@@ -24,6 +24,7 @@ from uqfc.codegen.kernels.conv import ConvSpec
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.gemm import GemmSpec
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
+from uqfc.codegen.kernels.pixel_product import TILE, PixelProduct
 from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.tile import tile_sizes
 from uqfc.codegen.vector import LANES
@@ -88,10 +89,22 @@ def conv_cycles(spec: ConvSpec | AmxConvSpec | AmxGatheredSpec, dims: ConvDims) 
         return _matrix_tiles(
             spec.isa, tiles, dims.out_channels, dims.segments * -(-run // amx.TILE_K)
         )
+    product = spec.product
+    if isinstance(product, PixelProduct):
+        return _pixels(product, dims)
     steps = dims.segments * -(-run // 4)
-    line = _Line(spec.isa, spec.product, steps)
+    line = _Line(spec.isa, product, steps)
     lines = dims.batch * dims.out_height * dims.groups
     return lines * line.cycles(dims.out_width, dims.out_channels // dims.groups)
+
+
+def _pixels(product: PixelProduct, dims: ConvDims) -> float:
+    """Dot products, and epilogues that half overlap them, in tiles without a start."""
+    unit = UNITS[product.isa.name]
+    dots = product.window.taps / unit.dots_per_cycle
+    tiles = dims.batch * dims.out_height * -(-dims.out_width // TILE)
+    vectors = tiles * TILE * -(-dims.out_channels // LANES)
+    return vectors * (dots + unit.output_cycles * OVERLAPPED)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from uqfc.codegen.kernels.amx_conv import AmxConvSpec
 from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.amx_strip import AmxStrip
-from uqfc.codegen.kernels.conv import ConvSpec, conv_spec, conv_tile_heights
+from uqfc.codegen.kernels.conv import ConvSpec, conv_spec, conv_tile_heights, in_pixels
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.gemm import GemmSpec, gemm_spec, tile_heights
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
@@ -43,7 +43,9 @@ def conv_alternatives(
     ``source``: of an image that it quantizes.
     """
     heights = conv_tile_heights(isa, dims)
-    specs: list[AnyConv] = [conv_spec(isa, dims, storage, epilogue, h, source) for h in heights]
+    tiles = [conv_spec(isa, dims, storage, epilogue, h, source) for h in heights]
+    pixels = in_pixels(tiles[0], dims)
+    specs: list[AnyConv] = [*tiles, *([] if pixels is None else [pixels])]
     if source is None and isa.tiles and storage != "s16" and dims.groups == 1:
         specs.append(AmxConvSpec(isa, storage, AmxStrip.of(dims).padded, epilogue))
         specs.append(AmxGatheredSpec(isa, storage, epilogue))

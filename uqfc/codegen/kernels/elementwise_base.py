@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.kernels.saturating import Saturation
+from uqfc.codegen.kernels.saturating import NOTHING_KNOWN, Known, Saturation
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
 
@@ -50,14 +50,14 @@ class RoundedOp(ElementwiseOp):
         """``v`` of several vectors, given the operands of each: float32, not NaN."""
 
     @property
-    def bounded(self) -> bool:
-        """What is rounded is known to be below 2**31."""
-        return False
+    def known(self) -> Known:
+        """Of what is rounded."""
+        return NOTHING_KNOWN
 
     def saturation(self, b: Builder, scalars: Sequence[Value]) -> Saturation:
         """What is done last with the vectors of ``before_rounding``."""
         low, high, zero_point = scalars[-3:]
-        return Saturation(b, low, high, zero_point, self.bounded)
+        return Saturation(b, low, high, zero_point, self.known)
 
     def emit(self, b: Builder, operands: Sequence[Lane], scalars: Sequence[Value]) -> Value:
         low, high, zero_point = scalars[-3:]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.kernels.elementwise_base import Lane, RoundedOp, expect
+from uqfc.codegen.kernels.saturating import Known
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.vector import Value
-
 
 BYTE = 255
 """The largest magnitude of a difference of two u8."""
@@ -20,14 +20,19 @@ LIMIT = 2.0**30
 class QuantizedOp(RoundedOp):
     """An op of two u8."""
 
+    zero_point: int
+    qmin: int
+    qmax: int
+
     @property
     @abstractmethod
     def largest(self) -> float:
         """No value before rounding has a larger magnitude, but for its rounding to float32."""
 
     @property
-    def bounded(self) -> bool:
-        return self.largest <= LIMIT
+    def known(self) -> Known:
+        whole = (self.qmin, self.qmax) == (0, BYTE)
+        return Known(self.largest <= LIMIT, whole, self.zero_point == 0)
 
     def result(self, operands: Sequence[Dtype]) -> Dtype:
         expect(self, operands, ("u8",), ("u8",))
@@ -48,7 +53,7 @@ class AddQuantized(QuantizedOp):
 
     @property
     def label(self) -> str:
-        return "qadd" if self.bounded else "qadd_nan"
+        return f"qadd{self.known.name}"
 
     @property
     def largest(self) -> float:
@@ -67,13 +72,13 @@ class AddQuantized(QuantizedOp):
         sums: list[Value] = []
         for (_, left), (_, right) in vectors:
             v = b.to_float(left - za) * ma + b.to_float(right - zb) * mb
-            sums.append(v if self.bounded else b.nan_to_zero(v))
+            sums.append(v if self.known.bounded else b.nan_to_zero(v))
         return sums
 
 
 @dataclass(frozen=True)
 class MulQuantized(QuantizedOp):
-    """``numerics.mul_quantized`` on u8. Fastest where it is ``rhs`` that many vectors share."""
+    """``numerics.mul_quantized`` on u8; many vectors share ``rhs``, or ``lhs`` if that is said."""
 
     lhs_zero_point: int
     rhs_zero_point: int
@@ -81,10 +86,12 @@ class MulQuantized(QuantizedOp):
     zero_point: int
     qmin: int = 0
     qmax: int = 255
+    shares_lhs: bool = False
 
     @property
     def label(self) -> str:
-        return "qmul" if self.bounded else "qmul_nan"
+        kind = "qmul_by_lhs" if self.shares_lhs else "qmul"
+        return f"{kind}{self.known.name}"
 
     @property
     def largest(self) -> float:
@@ -98,12 +105,14 @@ class MulQuantized(QuantizedOp):
     def before_rounding(
         self, b: Builder, vectors: Sequence[Sequence[Lane]], scalars: Sequence[Value]
     ) -> list[Value]:
-        """``f32(a - za) * g`` with ``g = f32(b - zb)`` as ``f32(a) * g - za * g``: all exact."""
+        """``f32(a - za) * g`` as ``f32(a) * g - za * g``: exact; ``g = f32(b - zb)`` is shared."""
         za, zb, multiplier = scalars[:3]
+        if self.shares_lhs:
+            za, zb, vectors = zb, za, [(rhs, lhs) for lhs, rhs in vectors]
         offset = b.to_float(0 - za)
         products: list[Value] = []
-        for (_, left), (_, right) in vectors:
-            factor = b.to_float(right - zb)
-            v = b.exact_multiply_add(b.to_float(left), factor, factor * offset) * multiplier
-            products.append(v if self.bounded else b.nan_to_zero(v))
+        for (_, own), (_, shared) in vectors:
+            factor = b.to_float(shared - zb)
+            v = b.exact_multiply_add(b.to_float(own), factor, factor * offset) * multiplier
+            products.append(v if self.known.bounded else b.nan_to_zero(v))
         return products

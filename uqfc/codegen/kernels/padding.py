@@ -25,7 +25,7 @@ PARAMETERS: dict[str, str] = {
 the strip without and with what follows it."""
 
 
-def emit_padding(module: Any, isa: Isa) -> Any:
+def emit_padding(module: Any, isa: Isa, *, spread: bool = False) -> Any:
     """``f(image, strip, first, count, *PARAMETERS)``, emitted once.
 
     Rows ``first … first + count - 1`` of the image, which need not exist, to ``strip``. Copies and
@@ -44,11 +44,22 @@ def emit_padding(module: Any, isa: Isa) -> Any:
         copied = b.select(inside, b.value("copied"), b.i64(0))
         fill(b, target[0], b.i64(0), left)
         source, body = b.pointer("image") + row * b.value("image_line"), target[0] + left
-        with b.loop(0, copied, CHUNK) as offset:
-            body.store(source.load("i8", offset, CHUNK), offset)
+        cursor = [source]
+        with b.loop(0, copied, CHUNK, carry=cursor) as offset:
+            chunk = cursor[0].load("i8", 0, CHUNK)
+            body.store(_spread(b, chunk) if spread else chunk, offset)
+            cursor[0] = cursor[0] + (CHUNK * 3 // 4 if spread else CHUNK)
         fill(b, target[0], left + copied, b.value("filled"))
         target[0] = target[0] + pitch
     return b.ret()
+
+
+def _spread(b: Builder, chunk: Value) -> Value:
+    """The first 48 bytes, three in each dword: first four dwords a lane, then within lanes."""
+    dwords = chunk.bitcast("i32", 16).shuffle([3 * (i // 4) + i % 4 for i in range(16)])
+    lane = [3 * pixel + min(channel, 2) for pixel in range(4) for channel in range(4)]
+    order = [16 * (i // 16) + lane[i % 16] for i in range(CHUNK)]
+    return dwords.bitcast("i8", CHUNK).shuffle(order)
 
 
 def fill(b: Builder, target: Pointer, start: Value, end: Value) -> None:

@@ -6,15 +6,17 @@ need not have it written to memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.interleave import interleave
 from uqfc.codegen.kernels.padding import CHUNK, fill
-from uqfc.codegen.kernels.quantizing import NEAR_TIE, quotients, reciprocal_is_safe
-from uqfc.codegen.kernels.saturating import PACKED, Saturation, round_to_int
+from uqfc.codegen.kernels.quantizing import exact_reciprocal, quotients
+from uqfc.codegen.kernels.saturating import PACKED, Known, Saturation, round_to_int
 from uqfc.codegen.vector import LANES, Pointer, Value, llvm_type
 
 PARAMETERS: dict[str, str] = {
@@ -26,16 +28,18 @@ PARAMETERS: dict[str, str] = {
     "pitch": "i64",
     "pad_value": "i32",
     "scale": "f32",
+    "reciprocal": "f32",
+    "correction": "f32",
     "low": "f32",
     "high": "f32",
 }
 """Rows of the image; bytes of a row of a plane, of a plane, of the padding at the left; pixels that
-are quantized; bytes of a row of the strip; ``low``, ``high``: qmin and qmax less the zero point,
-which is ``pad_value``."""
+are quantized; bytes of a row of the strip; ``exact_reciprocal``; ``low``, ``high``: qmin and qmax
+less the zero point, which is ``pad_value``."""
 
 MOST_CHANNELS = 4
-LARGEST_INT = 0x7FFFFFFF
-"""All bits of a float but its sign."""
+LEAST_INT = -(2**31)
+SMALLER = f"llvm.smin.v{LANES}i32"
 
 
 @dataclass(frozen=True)
@@ -53,29 +57,54 @@ class QuantizedRows:
             raise ValueError(f"rows of 2 to {MOST_CHANNELS} channels, got {self.channels}")
 
     @property
+    def reciprocal(self) -> tuple[float, float] | None:
+        """``exact_reciprocal`` of the scale."""
+        low, high = self.qmin - self.zero_point, self.qmax - self.zero_point
+        return exact_reciprocal(self.scale, low, high)
+
+    @property
     def name(self) -> str:
         """Of what is in the code."""
-        division = "" if reciprocal_is_safe(self.scale) else "_division"
-        return f"quantized{self.channels}{division}"
+        division = "" if self.reciprocal else "_division"
+        return f"quantized{self.channels}{division}{self.known.name}"
+
+    @property
+    def known(self) -> Known:
+        """Of what is saturated."""
+        return Known(whole=(self.qmin, self.qmax) == (0, 255), from_zero=self.zero_point == 0)
 
     def values(self) -> list[float | int]:
-        """Of the last three parameters."""
-        return [self.scale, float(self.qmin - self.zero_point), float(self.qmax - self.zero_point)]
+        """Of the last five parameters."""
+        low, high = float(self.qmin - self.zero_point), float(self.qmax - self.zero_point)
+        return [self.scale, *(self.reciprocal or (0.0, 0.0)), low, high]
 
-    def emit(self, module: Any, isa: Isa) -> Any:
+    def emit(self, module: Any, isa: Isa, pixel: int) -> Any:
         """``f(image, strip, first, count, *PARAMETERS)``, emitted once; see ``emit_padding``.
 
-        Nothing is read past the image.
+        ``pixel``: bytes of one in the strip, the channels or 4. Nothing is read past the image.
         """
-        name = f"{self.name}_rows__{isa.name}"
+        name = f"{self.name}_rows{pixel}__{isa.name}"
         if function := find_function(module, name):
             return function
         parameters = {"image": "ptr", "strip": "noalias", "first": "i64", "count": "i64"}
         b = Builder.function(module, isa, name, internal=True, **parameters, **PARAMETERS)
-        self._body(b)
+        _Rows(self, b, pixel).run()
         return b.ret()
 
-    def _body(self, b: Builder) -> None:
+
+class _Rows:
+    """The body of the function of ``QuantizedRows``."""
+
+    def __init__(self, rows: QuantizedRows, b: Builder, pixel: int) -> None:
+        self.b = b
+        self.channels = rows.channels
+        self.pixel = pixel
+        self.reciprocal_is_exact = rows.reciprocal is not None
+        low, high, zero_point = (b.value(name) for name in ("low", "high", "pad_value"))
+        self.saturation = Saturation(b, low, high, zero_point, rows.known)
+
+    def run(self) -> None:
+        b, pixel = self.b, self.pixel
         first, left, pitch = b.value("first"), b.value("left"), b.value("pitch")
         target = [b.pointer("strip")]
         with b.loop(first, first + b.value("count"), carry=target) as row:
@@ -83,67 +112,73 @@ class QuantizedRows:
             columns = b.select(inside, b.value("columns"), b.i64(0))
             fill(b, target[0], b.i64(0), left)
             source, body = b.pointer("image") + row * b.value("image_line"), target[0] + left
-            self._row(b, source, body, columns)
-            fill(b, target[0], left + columns * self.channels, pitch - CHUNK)
+            self._row(source, body, columns)
+            fill(b, target[0], left + columns * pixel, pitch - CHUNK)
             target[0] = target[0] + pitch
 
-    def _row(self, b: Builder, source: Pointer, target: Pointer, columns: Value) -> None:
-        """16 pixels at a time; up to 15 more are written."""
+    def _row(self, source: Pointer, target: Pointer, columns: Value) -> None:
+        """With the exact reciprocal, and once more without it if that gave no numbers."""
+        b = self.b
+        if not (self.reciprocal_is_exact and b.isa.name == "vnni512"):
+            self._pixels(source, target, columns, self._quantized)
+            return
+        least = [b.i32(0, LANES)]
+
+        def rounded(vectors: list[Value]) -> Value:
+            words = [self._quotient(v) for v in vectors]
+            kind = llvm_type("i32", LANES)
+            least[:] = [reduce(lambda a, w: b.intrinsic(SMALLER, kind, a, w), words, least[0])]
+            return self._packed(words)
+
+        self._pixels(source, target, columns, rounded, least)
+        with b.when(least[0].eq(LEAST_INT).bitcast(f"i{LANES}", 0).ne(0)):
+            self._pixels(source, target, columns, self._quantized)
+
+    def _pixels(
+        self,
+        source: Pointer,
+        target: Pointer,
+        columns: Value,
+        quantize: Callable[[list[Value]], Value],
+        carry: list[Value] | None = None,
+    ) -> None:
+        """16 pixels at a time; up to 15 more are written. ``quantize`` may change ``carry``."""
+        b, pixel = self.b, self.pixel
         planes = [source + b.value("plane") * c for c in range(self.channels)]
         whole = columns & ~(LANES - 1)
-        with b.loop(0, whole, LANES) as x:
-            self._store(b, target + x * self.channels, [p.load_f32(x * 4) for p in planes])
-        with b.when((columns - whole).gt(0)):
-            rest = [p.load_first("f32", columns - whole, whole * 4) for p in planes]
-            self._store(b, target + whole * self.channels, rest)
+        with b.loop(0, whole, LANES, carry=carry) as x:
+            (target + x * pixel).store(quantize([p.load_f32(x * 4) for p in planes]))
+        rest = b.select(columns.gt(whole), b.i64(1), b.i64(0))
+        with b.loop(0, rest, carry=carry):
+            vectors = [p.load_first("f32", columns - whole, whole * 4) for p in planes]
+            (target + whole * pixel).store(quantize(vectors))
 
-    def _store(self, b: Builder, target: Pointer, pixels: list[Value]) -> None:
-        fast = reciprocal_is_safe(self.scale)
-        if not (fast and b.isa.name == "vnni512"):
-            self._store_each(b, target, pixels, fast)
-            return
-        clear, words = self._rounded(b, [v * (1.0 / b.value("scale")) for v in pixels])
-        with b.if_else(clear) as (then, other):
-            with then:
-                target.store(self._pixels(b, words))
-            with other:
-                self._store_each(b, target, pixels, False)
+    def _quantized(self, vectors: list[Value]) -> Value:
+        """16 pixels, and what fills the vector."""
+        b = self.b
+        bounds, zero_point = (b.value("low"), b.value("high")), b.value("pad_value")
+        fast = self.reciprocal_is_exact
+        values = quotients(b, vectors, b.value("scale"), fast)
+        channels = [b.round_clamped(b.clamp(v, *bounds), zero_point).trunc("i8") for v in values]
+        return interleave([*channels, *channels[-1:] * (self.pixel - self.channels)])
 
-    def _store_each(self, b: Builder, target: Pointer, pixels: list[Value], fast: bool) -> None:
-        bounds = b.value("low"), b.value("high")
-        scale, zero_point = b.value("scale"), b.value("pad_value")
-        values = quotients(b, pixels, scale, fast)
-        channels = [b.round_clamped(b.clamp(v, *bounds), zero_point) for v in values]
-        target.store(interleave([c.trunc("i8") for c in channels]))
+    def _quotient(self, x: Value) -> Value:
+        """As int32; the least of them if it does not fit, or is a NaN."""
+        b = self.b
+        correction = x * b.value("correction")
+        return round_to_int(b, b.multiply_add(x, b.value("reciprocal").splat(LANES), correction))
 
-    def _saturation(self, b: Builder) -> Saturation:
-        return Saturation(b, b.value("low"), b.value("high"), b.value("pad_value"))
-
-    def _rounded(self, b: Builder, quotients: list[Value]) -> tuple[Value, list[Value]]:
-        """Whether no quotient is near a tie, a NaN or far away, and all of them as int32."""
-        limited = self._saturation(b).limited
-        words = [round_to_int(b, limited(q)) for q in quotients]
-        distances = [
-            b.as_int(q - b.to_float(word)) & LARGEST_INT
-            for q, word in zip(quotients, words, strict=True)
-        ]
-        farthest = distances[0]
-        kind = llvm_type("i32", LANES)
-        for distance in distances[1:]:
-            farthest = b.intrinsic(f"llvm.smax.v{LANES}i32", kind, farthest, distance)
-        near = farthest.lt(b.as_int(b.f32(NEAR_TIE, LANES)))
-        return near.bitcast(f"i{LANES}", 0).eq(-1), words
-
-    def _pixels(self, b: Builder, words: list[Value]) -> Value:
-        """16 pixels of ``channels`` bytes, saturated, and what fills 64 bytes."""
-        channels = self.channels
-        filled = [*words, *[words[-1]] * (PACKED - channels)]
-        packed = self._saturation(b).pack_integers(filled)
-        in_lane = [4 * c + i for i in range(4) for c in range(channels)]
+    def _packed(self, words: list[Value]) -> Value:
+        """As ``_quantized``, saturated."""
+        b, pixel = self.b, self.pixel
+        packed = self.saturation.pack_integers([*words, *words[-1:] * (PACKED - len(words))])
+        in_lane = [4 * c + i for i in range(4) for c in range(pixel)]
         in_lane += [0] * (16 - len(in_lane))
         name = "llvm.x86.avx512.pshuf.b.512"
         pixels = b.intrinsic(name, llvm_type("i8", 64), packed, b.vector("i8", in_lane * 4))
-        order = [4 * lane + i for lane in range(4) for i in range(channels)]
+        if pixel == PACKED:
+            return pixels
+        order = [4 * lane + i for lane in range(4) for i in range(pixel)]
         order += [0] * (LANES - len(order))
         name = "llvm.x86.avx512.permvar.si.512"
         dwords = pixels.bitcast("i32", LANES)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
+
+import numpy as np
 
 from uqfc.codegen.arithmetic import ROUNDING_MAGIC
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.vector import Value
+from uqfc.numerics import F32
 
 NEAR_TIE = 0.5 - 2.0**-12
 """Quotients whose distance to the nearest integer is less are rounded the same in both ways.
@@ -16,15 +19,50 @@ NEAR_TIE = 0.5 - 2.0**-12
 2**10 that is less than 2**-12, and above it both are clamped to the same bound.
 """
 
+AROUND = 4
+"""Floats on both sides of a tie among which the quotients' rounding changes."""
+
 
 def reciprocal_is_safe(scale: float) -> bool:
     """The reciprocal is a normal number, and so is every quotient that matters."""
     return 2.0**-100 <= abs(scale) <= 2.0**100
 
 
-def is_moderate(*multipliers: float) -> bool:
-    """No sum or product of an integer of few bits with them overflows, and none is a NaN."""
-    return all(abs(m) < 2.0**100 for m in multipliers)
+@lru_cache
+def exact_reciprocal(scale: float, low: int, high: int) -> tuple[float, float] | None:
+    """``(r, c)`` such that ``rne(fma(x, r, x * c)) == rne(x / scale)`` for every float32 ``x``.
+
+    After clamping to ``low`` and ``high``, and if the left side is a number that fits int32.
+    ``r`` is ``1 / scale`` and ``c`` what is missing of it. Both sides grow with ``x``, so that they
+    are the same if they are at the floats around each of the ``high - low`` steps; None if not.
+    """
+    if not reciprocal_is_safe(scale) or scale < 0:
+        return None
+    divisor = np.float32(scale)
+    r = np.float32(1.0 / float(divisor))
+    c = np.float32(1.0 / float(divisor) - float(r))
+    ties = (np.arange(low, high) + 0.5) * float(divisor)
+    x = ties.astype(np.float32)[:, None]
+    x = x + np.abs(np.spacing(x)) * np.arange(-AROUND, AROUND + 1, dtype=np.float32)
+    wanted = np.rint(x / divisor)
+    steps = np.all(wanted[:, -1] == wanted[:, 0] + 1)
+    same = np.array_equal(np.rint(_fused_multiply_add(x, r, x * c)), wanted)
+    return (float(r), float(c)) if steps and same else None
+
+
+def _fused_multiply_add(x: F32, r: np.float32, addend: F32) -> F32:
+    """``x * r + addend``, rounded once: to odd in float64, which rounds like the exact sum does.
+
+    Boldo and Melquiond, Emulation of a FMA and correctly rounded sums (2008).
+    """
+    product, more = x.astype(np.float64) * np.float64(r), addend.astype(np.float64)
+    total = product + more
+    part = total - product
+    error = (product - (total - part)) + (more - part)
+    is_even = total.view(np.int64) % 2 == 0
+    toward = np.where(error > 0, np.inf, -np.inf)
+    odd = np.where((error != 0) & is_even, np.nextafter(total, toward), total)
+    return odd.astype(np.float32)
 
 
 def quotients(b: Builder, vectors: Sequence[Value], scale: Value, fast: bool) -> list[Value]:

@@ -25,19 +25,21 @@ class Strip:
     LARGE = 192 * 1024
 
     @staticmethod
-    def of(dims: ConvDims, most_lines: int) -> Strip:
-        """A strip in the first level cache where few weights are read again for each."""
-        channels = dims.in_channels
+    def of(dims: ConvDims, most_lines: int, pixel: int) -> Strip:
+        """A strip in the first level cache where few weights are read again for each.
+
+        ``pixel``: bytes of a pixel.
+        """
         width = (dims.out_width - 1) * dims.stride[1] + dims.reach[1]
         left = min(dims.pad_begin[1], width)
-        copied = max(0, min(dims.width, width - dims.pad_begin[1])) * channels
-        pitch = round_up(width * channels, CHUNK) + CHUNK
+        copied = max(0, min(dims.width, width - dims.pad_begin[1])) * pixel
+        pitch = round_up(width * pixel, CHUNK) + CHUNK
         few = dims.taps * dims.out_channels <= Strip.FEW_WEIGHTS
         most = (Strip.SMALL if few else Strip.LARGE) // pitch
         lines = max(1, (most - dims.reach[0]) // dims.stride[0] + 1)
         lines = min(lines, dims.out_height, most_lines)
         rows = (lines - 1) * dims.stride[0] + dims.reach[0]
-        return Strip(left * channels, copied, pitch, lines, rows)
+        return Strip(left * pixel, copied, pitch, lines, rows)
 
     @property
     def bytes(self) -> int:

@@ -34,6 +34,7 @@ from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.qnn import format_of
 from uqfc.dialects.tensors import (
+    element_count,
     element_of,
     f8_e4m3,
     f8_e5m2,
@@ -103,6 +104,7 @@ def mul(op: qnn.QMulOp) -> ElementwiseOp:
         op.zero_point.value.data,
         op.qmin.value.data,
         op.qmax.value.data,
+        shares_lhs=element_count(shape_of(op.lhs)) < element_count(shape_of(op.rhs)),
     )
 
 

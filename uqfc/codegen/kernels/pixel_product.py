@@ -1,0 +1,210 @@
+"""A convolution of few taps of pixels of four bytes: the weights of 16 channels stay in registers.
+
+A tap is one dot product, of a pixel in all lanes with the tap's weights of all channels, and
+neighbours of a line share the pixels that they have in common. While the sums of a tile are made,
+the outputs of the tile before it are finished: their instructions alternate, because dot products
+and epilogues are short of different parts of a core, and it does not look so far ahead by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa.dot import dot_for
+from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.expand import emit_expand
+from uqfc.codegen.kernels.operands import ConvDims, Operands
+from uqfc.codegen.kernels.saturating import PACKED, Saturation
+from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.packing import CHANNELS, NARROW_BITS, PanelLayout, Storage, word_weights
+
+PIXEL = 4
+"""Bytes of a pixel of the strip."""
+TILE = 8
+"""Pixels of a tile: sums of these and of the tile before are in registers, beside the weights."""
+MOST_TAPS = 9
+VECTOR_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Window:
+    """Taps of a convolution, and pixels of the input from one output of a line to the next."""
+
+    height: int
+    width: int
+    stride: int
+    channels: int
+    """Of a pixel: 3 or 4."""
+    joined: bool
+    """There are 16 output channels: those of neighbours are adjacent in memory."""
+
+    @staticmethod
+    def of(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue) -> Window | None:
+        """That of a convolution if this is a kernel for it."""
+        height, width = dims.kernel
+        fits = (
+            PIXEL - 1 <= dims.in_channels <= PIXEL and dims.groups == 1 and dims.dilation == (1, 1)
+        )
+        fits = fits and 1 < height * width <= MOST_TAPS and dims.out_width >= TILE
+        plain = storage != "s16" and epilogue.output == "u8" and not epilogue.residual
+        if isa.name != "vnni512" or not (fits and plain):
+            return None
+        joined = dims.out_channels == CHANNELS
+        return Window(height, width, dims.stride[1], dims.in_channels, joined)
+
+    @property
+    def name(self) -> str:
+        form = "_joined" if self.joined else ""
+        return f"{self.height}x{self.width}x{self.channels}s{self.stride}{form}"
+
+    @property
+    def taps(self) -> int:
+        return self.height * self.width
+
+    def in_order(self) -> list[tuple[int, int]]:
+        """The column of a tap and the pixel of a tile that it is for, pixel by pixel of a row."""
+        pairs = [(column, pixel) for column in range(self.width) for pixel in range(TILE)]
+        return sorted(pairs, key=lambda pair: (pair[1] * self.stride + pair[0], pair[1]))
+
+
+@dataclass(frozen=True)
+class PixelProduct:
+    """``out = epilogue(windows @ weights.T)`` for lines of at least ``TILE`` pixels."""
+
+    isa: Isa
+    storage: Storage
+    window: Window
+    epilogue: Epilogue
+
+    @property
+    def expands(self) -> bool:
+        return self.storage in NARROW_BITS
+
+    def scratch_bytes(self, layout: PanelLayout) -> int:
+        """Bytes of scratch memory: an expanded panel."""
+        return layout.padded_k * CHANNELS if self.expands else 0
+
+    def parameters(self, *, inside: bool) -> dict[str, str]:
+        """Names and kinds of the function's parameters, in the order of ``arguments``.
+
+        ``inside``: those of the rows, too: ``lines`` (``line`` bytes of ``a`` apart) of ``pixels``,
+        kernel rows ``row_step`` bytes apart. ``panel_steps`` are the words of a packed channel.
+        """
+        parameters: dict[str, str] = {}
+        if inside:
+            parameters |= {"a": "ptr", "pixels": "i64", "lines": "i64", "line": "i64"}
+            parameters |= {"row_step": "i64"}
+        parameters |= {"panel_steps": "i64", "n": "i64", "weights": "ptr", "addend": "ptr"}
+        parameters |= {"multiplier": "ptr", "scratch": "ptr", "out": "noalias", "ldc": "i64"}
+        return parameters | self.epilogue.scalars()
+
+    def arguments(
+        self, operands: Operands, layout: PanelLayout, ldc: int, ldr: int
+    ) -> list[Pointer | Value | int]:
+        """Before the scalars; ``ldc`` in elements. ValueError without scratch memory."""
+        if operands.scratch is None:
+            raise ValueError("a product of pixels needs scratch memory")
+        steps = layout.padded_k // word_weights(self.storage)
+        pointers = [operands.weights, operands.addend, operands.multiplier, operands.scratch]
+        return [steps, layout.n, *pointers, operands.out, ldc]
+
+    def emit(self, module: Any, isa: Isa) -> Any:
+        """The function, emitted once."""
+        size = f"{self.window.name}_{TILE}x{CHANNELS}"
+        name = f"pixels_{self.storage}_{size}_{self.epilogue.name}__{isa.name}"
+        if function := find_function(module, name):
+            return function
+        expand = emit_expand(module, isa, self.storage) if self.expands else None
+        b = Builder.function(module, isa, name, internal=True, **self.parameters(inside=True))
+        channels = b.value("n")
+        with b.loop(0, channels, CHANNELS) as first:
+            _Panel(self, b, first, expand).run()
+        return b.ret()
+
+
+class _Panel:
+    """16 channels of all lines."""
+
+    def __init__(self, product: PixelProduct, b: Builder, first: Value, expand: Any | None) -> None:
+        self.product = product
+        self.window = product.window
+        self.b = b
+        self.dot = dot_for(b.isa, "s8")
+        words = b.value("panel_steps")
+        panel = b.pointer("weights") + first * words * PIXEL
+        if expand is not None:
+            padded = (b.value("n") + (CHANNELS - 1)) & -CHANNELS
+            zero_points = b.pointer("weights") + (padded * words * PIXEL + first)
+            scratch = b.pointer("scratch")
+            b.call(expand, panel, zero_points, b.i64(CHANNELS), words, scratch)
+            panel = scratch
+        self.weights = [
+            self.dot.weight((panel.load_i32(VECTOR_BYTES * tap),))
+            for tap in range(self.window.taps)
+        ]
+        self.addend = (b.pointer("addend") + first * 4).load_i32()
+        self.multiplier = (b.pointer("multiplier") + first * 4).load_f32()
+        self.out = b.pointer("out") + first
+        self.count = b.value("n") - first
+        self.scalars = {name: b.value(name) for name in product.epilogue.scalars()}
+        low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
+        self.saturation = Saturation(b, low, high, zero_point, product.epilogue.known)
+
+    def run(self) -> None:
+        """Line by line; the last tile of a line begins where it ends with the line."""
+        b, pixels = self.b, self.b.value("pixels")
+        step, ldc = self.window.stride * PIXEL, b.value("ldc")
+        lines = [b.pointer("a"), self.out]
+        with b.loop(0, b.value("lines"), carry=lines):
+            row, out = lines
+            state: list[Any] = [out, *self._sums(row, iter(()))]
+            with b.loop(TILE, pixels, TILE, carry=state) as pixel:
+                before, *sums = state
+                here = smaller(pixel, pixels - TILE)
+                finishing = self._finish(sums, before)
+                state[:] = [out + here * ldc, *self._sums(row + here * step, finishing)]
+            for _ in self._finish(state[1:], state[0]):
+                pass
+            lines[:] = [row + b.value("line"), out + pixels * ldc]
+
+    def _sums(self, start: Pointer, meanwhile: Iterator[None]) -> list[Value]:
+        """Of a tile; after every few dot products comes a step of ``meanwhile``."""
+        window = self.window
+        sums = [self.addend] * TILE
+        done = 0
+        for y in range(window.height):
+            row = start + self.b.value("row_step") * y
+            weights = self.weights[y * window.width :]
+            words: dict[int, Any] = {}
+            for tap, pixel in window.in_order():
+                column = pixel * window.stride + tap
+                if column not in words:
+                    words[column] = self.dot.broadcast(row.load_i32(PIXEL * column, 0))
+                sums[pixel] = self.dot.add(sums[pixel], words[column], weights[tap])
+                done += 1
+                if done % window.taps == 0:
+                    next(meanwhile, None)
+        for _ in meanwhile:
+            pass
+        return sums
+
+    def _finish(self, sums: list[Value], out: Pointer) -> Generator[None]:
+        """Writes the outputs of a tile, in as many steps as it has pixels."""
+        epilogue, ldc = self.product.epilogue, self.b.value("ldc")
+        for first in range(0, TILE, PACKED):
+            values: list[Value] = []
+            for total in sums[first : first + PACKED]:
+                values.append(epilogue.before_rounding(total, self.multiplier, None, self.scalars))
+                yield
+            packed = self.saturation.pack(values)
+            if self.window.joined:
+                out.store(packed, first * CHANNELS)
+                continue
+            for i in range(PACKED):
+                part = packed.shuffle(range(LANES * i, LANES * (i + 1)))
+                (out + ldc * (first + i)).store_first(part, self.count)
