@@ -290,6 +290,14 @@ class Pointer:
         """Stores a scalar or all lanes of a vector."""
         self.b.ir.store(value.ir, (self + offset).ir, align=align)
 
+    def prefetch(self, offset: Value | int = 0) -> None:
+        """Asks for a line to be in the second level cache; the address may be anything."""
+        address = Value(self.b, (self + offset).ir)
+        hints = [
+            self.b.i32(hint) for hint in (0, 2, 1)
+        ]  # to read, to keep but not in the first level, data
+        self.b.intrinsic_void("llvm.prefetch.p0", address, *hints)
+
     def store_u8(self, value: Value, offset: Value | int = 0) -> None:
         """Stores int32 lanes that are known to be in [0, 255], a byte each."""
         self.store(value.trunc("i8"), offset)

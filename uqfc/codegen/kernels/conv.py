@@ -88,7 +88,7 @@ class ConvSpec:
 
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""
-        product = self.product.scratch_bytes(self.layout(dims))
+        product = self.product.scratch_bytes(self.layout(dims), self._rows_bytes(dims))
         return offsets_bytes(dims) + self._strip_bytes(dims) + product
 
     def _strip_bytes(self, dims: ConvDims) -> int:
@@ -125,7 +125,9 @@ class ConvSpec:
         arguments: list[Pointer | Value | float] = [operands.x, begin, end]
         arguments += [offsets, strip, *self._geometry(dims, layout)]
         arguments += self._padding(dims, scalars.pad_value)
-        arguments += self.product.arguments(inner, layout, dims.out_channels, dims.out_channels)
+        arguments += self.product.arguments(
+            inner, layout, self._rows_bytes(dims), dims.out_channels, dims.out_channels
+        )
         function = self.emit(b.module, b.isa)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
 
@@ -159,6 +161,11 @@ class ConvSpec:
             layout.group_bytes,
             layout.padded_n,
         ]
+
+    def _rows_bytes(self, dims: ConvDims) -> int:
+        inputs = dims.height * dims.width * dims.in_channels
+        outputs = dims.out_height * dims.out_width * dims.out_channels
+        return dims.batch * (inputs + outputs * self.epilogue.element_bytes)
 
     def _chunk(self, dims: ConvDims) -> int:
         """Lines whose inputs and outputs are in the first level cache together."""

@@ -76,7 +76,9 @@ class GemmSpec:
 
     def scratch_bytes(self, dims: GemmDims) -> int:
         """Bytes of scratch memory: copied rows and what the product needs."""
-        return self._copied_bytes(dims) + self.product.scratch_bytes(self.layout(dims))
+        return self._copied_bytes(dims) + self.product.scratch_bytes(
+            self.layout(dims), self._rows_bytes(dims)
+        )
 
     def _copies(self, dims: GemmDims) -> bool:
         """Rows whose distance puts them into the same few sets of a cache are copied."""
@@ -88,6 +90,9 @@ class GemmSpec:
     def _copied_bytes(self, dims: GemmDims) -> int:
         rows = min(self.most_strips(dims) * self.strip_rows(dims), dims.rows)
         return rows * self._pitch(dims) if self._copies(dims) else 0
+
+    def _rows_bytes(self, dims: GemmDims) -> int:
+        return dims.rows * (dims.lda + dims.n * self.epilogue.element_bytes)
 
     def strip_rows(self, dims: GemmDims) -> int:
         """Rows whose inputs and outputs are in the first level cache together."""
@@ -174,7 +179,9 @@ class GemmSpec:
             inner = replace(operands, scratch=operands.scratch + self._copied_bytes(dims))
         else:
             arguments += [operands.x, 0]
-        arguments += self.product.arguments(inner, layout, dims.ldc, dims.ldr, channels)
+        arguments += self.product.arguments(
+            inner, layout, self._rows_bytes(dims), dims.ldc, dims.ldr, channels
+        )
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
 
     def splits(self, dims: GemmDims) -> bool:

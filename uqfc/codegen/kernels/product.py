@@ -22,6 +22,8 @@ from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weigh
 
 BLOCK_BYTES = 256 * 1024
 """Aim for the size of the panels of a block."""
+ROWS_BYTES = 256 * 1024
+"""Rows of that size stay in a second level cache while one panel after the other is applied."""
 LINES_BYTES = 20 * 1024
 """Aim for the size of the inputs and outputs that a block of panels is applied to."""
 
@@ -44,16 +46,21 @@ class Product:
     def expands(self) -> bool:
         return self.storage == "u2" or (self.storage == "u4" and self.tile_rows > 1)
 
-    def scratch_bytes(self, layout: PanelLayout) -> int:
+    def scratch_bytes(self, layout: PanelLayout, rows_bytes: int) -> int:
         """Bytes of scratch memory: the expanded panels of a block."""
         if not self.expands:
             return 0
-        return layout.padded_k * min(self.block_channels(layout), layout.padded_n)
+        return layout.padded_k * min(self.block_channels(layout, rows_bytes), layout.padded_n)
 
-    def block_channels(self, layout: PanelLayout) -> int:
-        """Output channels of a block: whole panels."""
+    def block_channels(self, layout: PanelLayout, rows_bytes: int) -> int:
+        """Output channels of a block: whole panels, one where a cache holds all rows anyway.
+
+        ``rows_bytes``: of the inputs and outputs of all rows.
+        """
         words = 2 if self.storage == "s16" else 1
         panels = BLOCK_BYTES // (layout.padded_k * words * layout.panel)
+        if rows_bytes <= ROWS_BYTES:
+            panels = 1
         return min(max(1, panels) * layout.panel, round_up(layout.n, layout.panel))
 
     def tile(self, channels: int) -> Tile:
@@ -90,6 +97,7 @@ class Product:
         self,
         operands: Operands,
         layout: PanelLayout,
+        rows_bytes: int,
         ldc: int,
         ldr: int,
         channels: tuple[Value, Value] | None = None,
@@ -105,7 +113,11 @@ class Product:
         group = 4 if self.expands else packed
         arguments: list[Pointer | Value | int]
         arguments = [-(-layout.segment_k // group), layout.padded_k // packed]
-        arguments += [layout.n, *(channels or (0, layout.n)), self.block_channels(layout)]
+        arguments += [
+            layout.n,
+            *(channels or (0, layout.n)),
+            self.block_channels(layout, rows_bytes),
+        ]
         arguments += [operands.weights, operands.addend, operands.multiplier, scratch]
         arguments += [operands.out, ldc * self.epilogue.element_bytes]
         if self.epilogue.residual:
