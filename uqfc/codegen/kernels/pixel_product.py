@@ -85,8 +85,8 @@ class PixelProduct:
     def expands(self) -> bool:
         return self.storage in NARROW_BITS
 
-    def scratch_bytes(self, layout: PanelLayout) -> int:
-        """Bytes of scratch memory: an expanded panel."""
+    def scratch_bytes(self, layout: PanelLayout, rows_bytes: int) -> int:
+        """Bytes of scratch memory: an expanded panel, however many rows."""
         return layout.padded_k * CHANNELS if self.expands else 0
 
     def parameters(self, *, inside: bool) -> dict[str, str]:
@@ -104,7 +104,7 @@ class PixelProduct:
         return parameters | self.epilogue.scalars()
 
     def arguments(
-        self, operands: Operands, layout: PanelLayout, ldc: int, ldr: int
+        self, operands: Operands, layout: PanelLayout, rows_bytes: int, ldc: int, ldr: int
     ) -> list[Pointer | Value | int]:
         """Before the scalars; ``ldc`` in elements. ValueError without scratch memory."""
         if operands.scratch is None:
