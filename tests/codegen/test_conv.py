@@ -225,7 +225,7 @@ def test_kernel_names() -> None:
     name = "u8_i4c_conv_7x32c4o3_u8__vnni512"
     assert conv_spec(VNNI512, stem, "u4", Epilogue("u8")).name == name
     wide = ConvDims(1, 14, 14, 64, 14, 14, 64, (3, 3), (1, 1), (1, 1), (1, 1))
-    name = "u8_i8c_conv_4x16c4_add_f32__avx2"
+    name = "u8_i8c_conv_6x16c4_add_f32__avx2"
     assert conv_spec(AVX2, wide, "s8", Epilogue("f32", residual=True)).name == name
     pointwise = ConvDims(1, 14, 14, 64, 14, 14, 64, (1, 1))
     with pytest.raises(ValueError, match="is a product"):

@@ -23,10 +23,18 @@ from tests.codegen.harness import (
     run_kernel,
 )
 from uqfc.codegen.builder import Builder, new_module
-from uqfc.codegen.isa import AVX2, VNNI512, Isa
+from uqfc.codegen.isa import AVX2, AVX_VNNI, VNNI512, Isa
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars, depthwise_spec
-from uqfc.packing import Storage
+from uqfc.codegen.kernels.depthwise_pairs import fits_int16
+from uqfc.packing import I32, RANGES, Storage
+from uqfc_runtime.cpu import cpu_features
 
+PAIRED = (AVX2, AVX_VNNI)
+EPILOGUES_OF_PAIRS = [
+    dataclasses.replace(epilogue, residual=False)
+    for epilogue in EPILOGUES
+    if epilogue.output == "u8"
+]
 CHANNELS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 24, 32, 33, 40, 63, 64, 65, 100, 128, 136])
 
 
@@ -58,13 +66,77 @@ def test_depthwise_is_the_definition(
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
 
 
+@st.composite
+def dims_in_pairs(draw: st.DrawFn) -> ConvDims:
+    channels = draw(st.sampled_from([32, 33, 40, 47, 48, 64, 72, 81]))
+    return convolution_dims(
+        draw, in_channels=channels, out_channels=channels, groups=channels, largest_kernel=6
+    )
+
+
+@pytest.mark.parametrize("isa", [isa for isa in PAIRED if set(isa.required) <= cpu_features()])
+@settings(max_examples=SOME_EXAMPLES)
+@given(dims_in_pairs(), st.sampled_from(["u4", "u2"]), st.sampled_from(EPILOGUES_OF_PAIRS), SEEDS)
+def test_taps_in_pairs_are_the_definition(
+    isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, (dims.out_channels, *dims.kernel), storage, epilogue)
+    weights = fitting(rng, problem.weights, problem.zero_points, RANGES[storage][1])
+    problem = dataclasses.replace(problem, weights=weights)
+    x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
+    spec = depthwise_spec(isa, dims, storage, epilogue, fits_int16=True)
+    assert spec.pairs
+    residual = np.zeros((dims.batch, dims.out_height, dims.out_width, dims.out_channels), np.uint8)
+    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue)
+    grouped = dataclasses.replace(problem, weights=problem.weights[..., None])
+    sums = convolution_sums(x, grouped, dims)
+    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+def fitting(
+    rng: np.random.Generator, weights: I32, zero_points: I32, most: int, bound: int = 128
+) -> I32:
+    """The weights, nearer to their zero points where int16 would not hold their sums.
+
+    Half of the time the first channel reaches the bound, if its taps can.
+    """
+    zeros = zero_points[:, None, None]
+    centred = weights - zeros
+    largest = np.abs(centred).sum(axis=(1, 2), keepdims=True)
+    smaller = np.trunc(centred * (bound / np.maximum(largest, 1))).astype(np.int32)
+    centred = np.where(largest > bound, smaller, centred)
+    if rng.random() < 0.5:
+        taps, room = centred[0].ravel(), most - int(zero_points[0])
+        for i in range(taps.size):
+            taps[i] = min(room, bound - int(taps[:i].sum()))
+        centred[0] = taps.reshape(centred[0].shape)
+    assert fits_int16(centred + zeros, zero_points)
+    return centred + zeros
+
+
+@given(st.integers(1, 40), st.integers(1, 30), SEEDS)
+def test_weights_fit_if_no_input_makes_too_large_a_sum(n: int, taps: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    zero_points = rng.integers(0, 16, n).astype(np.int32)
+    weights = rng.integers(0, 16, (n, taps, 1)).astype(np.int32)
+    centred = (weights - zero_points[:, None, None]).reshape(n, taps).astype(np.int64)
+    sums = [int((255 * side).sum(axis=1).max()) for side in (centred.clip(0), (-centred).clip(0))]
+    assert fits_int16(weights, zero_points) == (max(sums) <= 32767)
+
+
 def test_kernel_names() -> None:
     dims = ConvDims(1, 14, 14, 24, 7, 7, 24, (5, 3), (2, 2), (1, 1), (2, 1), groups=24)
     name = "u8_i4c_dwconv_5x3s2x16_hard_swish_u8__vnni512"
     assert depthwise_spec(VNNI512, dims, "u4", Epilogue("u8", HARD_SWISH)).name == name
     dilated = dataclasses.replace(dims, dilation=(1, 3))
     name = "u8_i8c_dwconv_5x3s2d1x3x16_u8__avx2"
-    assert depthwise_spec(AVX2, dilated, "s8", Epilogue("u8")).name == name
+    assert depthwise_spec(AVX2, dilated, "s8", Epilogue("u8"), fits_int16=True).name == name
+    wide = dataclasses.replace(dims, in_channels=32, out_channels=32, groups=32)
+    name = "u8_i4c_dwconv_5x3s2x32_u8__avx2"
+    assert depthwise_spec(AVX2, wide, "u4", Epilogue("u8"), fits_int16=True).name == name
+    name = "u8_i4c_dwconv_5x3s2x16_u8__avx2"
+    assert depthwise_spec(AVX2, wide, "u4", Epilogue("u8")).name == name
 
 
 def test_what_it_is_not_for_is_refused() -> None:

@@ -108,7 +108,7 @@ def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
         (VNNI512, 12, "s8", "u8_i8c_gemm_12x32c4_u8__vnni512"),
         (VNNI512, 196, "s16", "u8_i16c_gemm_7x32c4_u8__vnni512"),
         (VNNI512, 1, "s16", "u8_i16c_gemm_1x32c4_u8__vnni512"),
-        (AVX2, 49, "u4", "u8_i4c_gemm_4x16c4_u8__avx2"),
+        (AVX2, 49, "u4", "u8_i4c_gemm_6x16c4_u8__avx2"),
         (PORTABLE, 3, "s8", "u8_i8c_gemm_2x16c4_u8__portable"),
     ],
 )

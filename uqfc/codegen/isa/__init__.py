@@ -107,7 +107,7 @@ AVX2 = Isa(
     cpu="x86-64-v3",
     features=(),
     required=("avx2", "fma", "bmi2"),
-    tile_rows=4,
+    tile_rows=6,
     tile_vectors=1,
     overlapped_rows=0,
     half_tiles=True,
@@ -119,7 +119,6 @@ AVX_VNNI = replace(
     AVX2,
     features=("+avxvnni",),
     required=(*AVX2.required, "avx_vnni"),
-    tile_rows=6,
     accumulators=4,
     avx_vnni=True,
 )

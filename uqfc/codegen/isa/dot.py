@@ -49,6 +49,8 @@ class Dot:
     """A broadcast load is cheaper than preparing a scalar and moving it to all lanes."""
     pairs: bool = False
     """Prepared operands are int16: first values 0 and 2 of each word, then 1 and 3."""
+    products: Callable[[Operand, Operand], Value] | None = None
+    """The sums of products 0, 1 and 2, 3 of each lane, int16 [2 * lanes], if that is cheap."""
 
     def broadcast(self, scalar: Value) -> Operand:
         """The prepared activation of one word for all lanes."""
@@ -132,8 +134,14 @@ def _part(word: Value, index: int) -> Value:
 def _by_register(accumulator: Value, add: Callable[[Value, int], Value]) -> Value:
     """``add(part, index)`` of the registers of the accumulator, one or two."""
     count = accumulator.lanes // REGISTER
-    parts = [add(_part(accumulator, index), index) for index in range(count)]
-    return parts[0] if count == 1 else parts[0].shuffle(range(LANES), parts[1])
+    return _joined([add(_part(accumulator, index), index) for index in range(count)])
+
+
+def _joined(parts: Sequence[Value]) -> Value:
+    """One or two registers as one vector."""
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0].shuffle(range(2 * parts[0].lanes), parts[1])
 
 
 def _pmaddwd(b: Builder, x: Value, y: Value) -> Value:
@@ -162,17 +170,34 @@ SUMS_OF_PAIRS = 4
 
 def _add_pmaddubsws(accumulator: Value, a: Sequence[Operand], w: Sequence[Operand]) -> Value:
     """At most ``SUMS_OF_PAIRS`` groups of four, summed in int16 before they are widened."""
-    b = accumulator.b
-    ones = b.constant("i16", 1, 16)
+    pairs = [pair_products(x, y) for x, y in zip(a, w, strict=True)]
+    return accumulator + add_pairs(reduce(Value.__add__, pairs))
 
-    def add(total: Value, index: int) -> Value:
-        pairs: list[Value] = []
-        for x, y in zip(a, w, strict=True):
-            operands = (_part(v[0], index).bitcast("i8", 32) for v in (x, y))
-            pairs.append(b.intrinsic("llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 16), *operands))
-        return total + _pmaddwd(b, reduce(Value.__add__, pairs), ones)
 
-    return _by_register(accumulator, add)
+def pair_products(a: Operand, w: Operand) -> Value:
+    """AVX2: u8 by int8, sums of adjacent two as int16; they saturate."""
+    b, lanes = w[0].b, w[0].lanes
+    name, kind = "llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 2 * REGISTER)
+    parts = [
+        b.intrinsic(name, kind, *(_part(v[0], index).bitcast("i8", 4 * REGISTER) for v in (a, w)))
+        for index in range(lanes // REGISTER)
+    ]
+    return _joined(parts)
+
+
+def add_evens(pairs: Value) -> Value:
+    """AVX2: int16 [16], those of even lanes as int32."""
+    b = pairs.b
+    return _pmaddwd(b, pairs, b.vector("i16", [1, 0] * REGISTER))
+
+
+def add_pairs(pairs: Value) -> Value:
+    """AVX2: int16 [2 * lanes], the sums of adjacent two as int32."""
+    b = pairs.b
+    ones = b.constant("i16", 1, 2 * REGISTER)
+    words = pairs.bitcast("i32", pairs.lanes // 2)
+    count = words.lanes // REGISTER
+    return _joined([_pmaddwd(b, _part(words, index), ones) for index in range(count)])
 
 
 # --- AVX-VNNI ----------------------------------------------------------------------------------
@@ -234,7 +259,15 @@ _DOTS: dict[str, dict[DotKind, Dot]] = {
     },
     "avx2": {
         "s8": Dot(1, _even_odd_unsigned, _even_odd_signed, _add_pmaddwd, pairs=True),
-        "s4": Dot(1, _same, _identity, _add_pmaddubsw, _add_pmaddubsws, SUMS_OF_PAIRS),
+        "s4": Dot(
+            1,
+            _same,
+            _identity,
+            _add_pmaddubsw,
+            _add_pmaddubsws,
+            SUMS_OF_PAIRS,
+            products=pair_products,
+        ),
         "s16": Dot(2, _even_odd_unsigned, _identity, _add_pmaddwd, pairs=True),
     },
     "portable": {

@@ -126,7 +126,12 @@ class ConvSpec:
         arguments += [offsets, strip, *self._geometry(dims, layout)]
         arguments += self._padding(dims, scalars.pad_value)
         arguments += self.product.arguments(
-            inner, layout, self._rows_bytes(dims), dims.out_channels, dims.out_channels
+            inner,
+            layout,
+            self._rows_bytes(dims),
+            dims.out_channels,
+            dims.out_channels,
+            scalars.int16_steps,
         )
         function = self.emit(b.module, b.isa)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))

@@ -17,6 +17,7 @@ from uqfc.codegen.isa.dot import dot_for
 from uqfc.codegen.isa.interleave import interleaves_wide
 from uqfc.codegen.kernels.depthwise_body import KINDS, DepthwiseBody
 from uqfc.codegen.kernels.depthwise_geometry import Geometry, blocks_of
+from uqfc.codegen.kernels.depthwise_pairs import CHANNELS, PairsBody, sums_pairs
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
@@ -40,7 +41,7 @@ class DepthwiseSpec:
     stride: tuple[int, int]
     dilation: tuple[int, int]
     blocks: tuple[int, ...]
-    """Channels that are done at a time: 64, 16, or 64 and for what is left 16."""
+    """Channels that are done at a time: 64, 16, or 64 and for what is left 16; 32 in pairs."""
     epilogue: Epilogue
 
     @property
@@ -53,9 +54,14 @@ class DepthwiseSpec:
         return f"u8_{weights}_dwconv_{tile}_{self.epilogue.name}__{self.isa.name}"
 
     @property
+    def pairs(self) -> bool:
+        """Taps are summed in pairs."""
+        return self.blocks == (CHANNELS,)
+
+    @property
     def geometry(self) -> Geometry:
         """What one step covers."""
-        shifts = not dot_for(self.isa, KINDS[self.storage]).pairs
+        shifts = not self.pairs and not dot_for(self.isa, KINDS[self.storage]).pairs
         return Geometry.of(self.kernel, self.stride, self.dilation, shifts)
 
     def layout(self, dims: ConvDims) -> DepthwiseLayout:
@@ -74,7 +80,11 @@ class DepthwiseSpec:
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: a row of padding where rows are outside the image."""
         line = dims.width * dims.in_channels
-        return round_up(line, LINE) + LINE if _pads_rows(dims) else 0
+        return round_up(line, LINE) + LINE if self._pads(dims) else 0
+
+    def _pads(self, dims: ConvDims) -> bool:
+        """Whether a row of padding is read."""
+        return dims.is_padded if self.pairs else _pads_rows(dims)
 
     def steps(self, dims: ConvDims) -> int:
         """Steps of the batch: what ``begin`` and ``end`` of the function count."""
@@ -101,9 +111,10 @@ class DepthwiseSpec:
         part: Part | None = None,
     ) -> None:
         """Emits a call; see ``kernels``. ValueError where the dims are not those of the spec."""
-        if depthwise_spec(self.isa, dims, self.storage, self.epilogue) != self:
+        best = depthwise_spec(self.isa, dims, self.storage, self.epilogue, fits_int16=self.pairs)
+        if best != self:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
-        padding = operands.scratch if _pads_rows(dims) else operands.x
+        padding = operands.scratch if self._pads(dims) else operands.x
         if padding is None or (self.epilogue.residual and operands.residual is None):
             raise ValueError(f"{self.name} needs scratch memory, and a residual if it adds one")
         steps = self.steps(dims)
@@ -128,7 +139,10 @@ class DepthwiseSpec:
         parameters |= dict.fromkeys((*sizes, "pad_x", "out_height", "out_width"), "i64")
         parameters |= {"padding_bytes": "i64", "pad_value": "i32"} | self.epilogue.scalars()
         b = Builder.function(module, isa, self.name, internal=True, **parameters)
-        DepthwiseBody(b, self.geometry, self.blocks, self.storage, self.epilogue).run()
+        if self.pairs:
+            PairsBody(b, self.geometry, self.storage, self.epilogue).run()
+        else:
+            DepthwiseBody(b, self.geometry, self.blocks, self.storage, self.epilogue).run()
         return b.ret()
 
 
@@ -143,8 +157,17 @@ def _pads_rows(dims: ConvDims) -> bool:
     return dims.pad_begin[0] > 0 or reach - dims.pad_begin[0] >= dims.height
 
 
-def depthwise_spec(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue) -> DepthwiseSpec:
+def depthwise_spec(
+    isa: Isa,
+    dims: ConvDims,
+    storage: Storage,
+    epilogue: Epilogue,
+    *,
+    fits_int16: bool = False,
+) -> DepthwiseSpec:
     """The kernel for a depthwise convolution.
+
+    ``fits_int16``: the weights prove that int16 holds their sums; see ``depthwise_pairs``.
 
     Raises ValueError if it has not one output channel per input channel, or too large a kernel:
     ``conv_spec`` takes those.
@@ -156,6 +179,8 @@ def depthwise_spec(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogu
     narrow = DepthwiseSpec(
         isa, storage, dims.kernel, dims.stride, dims.dilation, (LANES,), epilogue
     )
+    if fits_int16 and sums_pairs(isa, dims.in_channels, storage, epilogue):
+        return replace(narrow, blocks=(CHANNELS,))
     if not (interleaves_wide(isa) and narrow.geometry.broad.is_held):
         return narrow
     return replace(narrow, blocks=blocks_of(dims.in_channels))

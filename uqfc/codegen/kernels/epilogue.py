@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
+from uqfc.codegen.isa.dot import SUMS_OF_PAIRS
 from uqfc.codegen.kernels.activate import activate
 from uqfc.codegen.kernels.saturating import NOTHING_KNOWN, Known
 from uqfc.codegen.vector import Pointer, Value
@@ -33,7 +34,8 @@ class Scalars:
 
     ``low``, ``high``: ``qmin - zero_point`` and ``qmax - zero_point``, within ±2**22;
     ``residual_multiplier``: ``mr``; ``reciprocal``: float32(1 / sy); ``pad_value``: the zero point
-    of ``x``, which convolutions pad with.
+    of ``x``, which convolutions pad with; ``int16_steps``: see ``int16_sums``, what is given is
+    right for all weights.
     """
 
     low: float = 0.0
@@ -43,6 +45,7 @@ class Scalars:
     residual_multiplier: float = 1.0
     reciprocal: float = 1.0
     pad_value: int = 0
+    int16_steps: int = SUMS_OF_PAIRS
 
 
 ARGUMENTS: dict[str, str] = {

@@ -180,7 +180,13 @@ class GemmSpec:
         else:
             arguments += [operands.x, 0]
         arguments += self.product.arguments(
-            inner, layout, self._rows_bytes(dims), dims.ldc, dims.ldr, channels
+            inner,
+            layout,
+            self._rows_bytes(dims),
+            dims.ldc,
+            dims.ldr,
+            scalars.int16_steps,
+            channels,
         )
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
 

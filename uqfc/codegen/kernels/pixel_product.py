@@ -104,9 +104,18 @@ class PixelProduct:
         return parameters | self.epilogue.scalars()
 
     def arguments(
-        self, operands: Operands, layout: PanelLayout, rows_bytes: int, ldc: int, ldr: int
+        self,
+        operands: Operands,
+        layout: PanelLayout,
+        rows_bytes: int,
+        ldc: int,
+        ldr: int,
+        int16_steps: int,
     ) -> list[Pointer | Value | int]:
-        """Before the scalars; ``ldc`` in elements. ValueError without scratch memory."""
+        """Before the scalars; ``ldc`` in elements. ValueError without scratch memory.
+
+        The parameters are those of ``Product``; not all are used.
+        """
         if operands.scratch is None:
             raise ValueError("a product of pixels needs scratch memory")
         steps = layout.padded_k // word_weights(self.storage)

@@ -14,6 +14,7 @@ from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.expand import emit_expand
+from uqfc.codegen.kernels.int16_sums import sums_in_int16
 from uqfc.codegen.kernels.operands import Operands
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.kernels.tile import Tile, overlap_name
@@ -45,6 +46,11 @@ class Product:
     @property
     def expands(self) -> bool:
         return self.storage == "u2" or (self.storage == "u4" and self.tile_rows > 1)
+
+    @property
+    def sums_in_int16(self) -> bool:
+        """Tiles need to know what fits int16."""
+        return sums_in_int16(self.isa, self.tile(self.isa.panel).source)
 
     def scratch_bytes(self, layout: PanelLayout, rows_bytes: int) -> int:
         """Bytes of scratch memory: the expanded panels of a block."""
@@ -87,6 +93,7 @@ class Product:
             parameters |= {"offsets": "ptr", "segments": "i64"}
         parameters |= {"steps": "i64", "panel_steps": "i64", "n": "i64"}
         parameters |= {"first": "i64", "stop": "i64", "block": "i64"}
+        parameters |= {"int16_steps": "i64"} if self.sums_in_int16 else {}
         parameters |= {"weights": "ptr"}
         parameters |= {"addend": "ptr", "multiplier": "ptr", "scratch": "ptr"}
         parameters |= {"out": "ptr", "ldc": "i64"}
@@ -100,6 +107,7 @@ class Product:
         rows_bytes: int,
         ldc: int,
         ldr: int,
+        int16_steps: int,
         channels: tuple[Value, Value] | None = None,
     ) -> list[Pointer | Value | int]:
         """Of one group, before the scalars; ``ldc`` in elements. ValueError without a pointer.
@@ -118,6 +126,7 @@ class Product:
             *(channels or (0, layout.n)),
             self.block_channels(layout, rows_bytes),
         ]
+        arguments += [int16_steps] if self.sums_in_int16 else []
         arguments += [operands.weights, operands.addend, operands.multiplier, scratch]
         arguments += [operands.out, ldc * self.epilogue.element_bytes]
         if self.epilogue.residual:

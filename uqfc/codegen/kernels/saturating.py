@@ -129,9 +129,15 @@ class Saturation:
         return self._limit(b.intrinsic(name, llvm_type("i8", 64), *halves))
 
     def _avx2(self, values: Sequence[Value]) -> Value:
+        packed = [self.pack_in_two_lanes(values[i], values[i + 1]) for i in (0, 2)]
+        ordered = [p.bitcast("i32", 8).shuffle(IN_ORDER_256).bitcast("i8", 32) for p in packed]
+        return _joined(ordered)
+
+    def pack_in_two_lanes(self, first: Value, second: Value) -> Value:
+        """Two vectors to 32 i8 (AVX2): values 0-3 and 8-11 of each, then the others."""
         b = self.b
         words: list[Value] = []
-        for v in values:
+        for v in (first, second):
             limited = self.limited(v)
             eights = [
                 b.intrinsic("llvm.x86.avx.cvt.ps2dq.256", llvm_type("i32", 8), half)
@@ -139,14 +145,7 @@ class Saturation:
             ]
             name = "llvm.x86.avx2.packssdw"
             words.append(self._add(b.intrinsic(name, llvm_type("i16", 16), *eights)))
-        packed = [
-            self._limit(
-                b.intrinsic("llvm.x86.avx2.packuswb", llvm_type("i8", 32), words[i], words[i + 1])
-            )
-            for i in (0, 2)
-        ]
-        ordered = [p.bitcast("i32", 8).shuffle(IN_ORDER_256).bitcast("i8", 32) for p in packed]
-        return _joined(ordered)
+        return self._limit(b.intrinsic("llvm.x86.avx2.packuswb", llvm_type("i8", 32), *words))
 
     def _add(self, words: Value) -> Value:
         if self.known.from_zero:

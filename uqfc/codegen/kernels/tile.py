@@ -11,6 +11,7 @@ from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import DotKind, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.int16_sums import Int16Sums, sums_in_int16
 from uqfc.codegen.kernels.tile_sums import Source, TileSums
 from uqfc.codegen.kernels.writing import Piece, TileWriter
 from uqfc.codegen.vector import LANES, Pointer, Value
@@ -91,7 +92,9 @@ class Tile:
         name = f"tile_{source}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
-        b = Builder.function(module, isa, name, internal=True, **self.parameters())
+        parameters = self.parameters()
+        parameters |= {"int16_steps": "i64"} if sums_in_int16(isa, self.source) else {}
+        b = Builder.function(module, isa, name, internal=True, **parameters)
         _TileEmitter(self, b).run()
         return b.ret()
 
@@ -103,6 +106,9 @@ class _TileEmitter:
         self.tile = tile
         self.b = b
         self.sums = TileSums(b, dot_for(b.isa, tile.dot), tile.vectors, tile.lanes, tile.source)
+        self.sums_of = self.sums.of
+        if sums_in_int16(b.isa, tile.source):
+            self.sums_of = Int16Sums(b, tile.vectors, tile.lanes).of
         self.writer = TileWriter(b, tile.epilogue, tile.vectors, b.value("count"), tile.lanes)
         residual = tile.epilogue.residual
         self.start = [b.pointer(name) for name in ("a", "out", *["residual"] * residual)]
@@ -122,7 +128,7 @@ class _TileEmitter:
             for rows in sizes:
                 end = done + (pixels - done) // rows * rows
                 with b.loop(done, end, rows, carry=cursor):
-                    for piece in self._outputs(cursor, self.sums.of(cursor[0], rows)):
+                    for piece in self._outputs(cursor, self.sums_of(cursor[0], rows)):
                         piece()
                     cursor[:] = self._moved(cursor, rows)
                 done = end

@@ -14,6 +14,7 @@ from xdsl.ir import SSAValue
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa.dot import SUMS_OF_PAIRS
 from uqfc.codegen.kernels import (
     ConvDims,
     ConvSpec,
@@ -29,7 +30,10 @@ from uqfc.codegen.kernels.amx_conv import AmxConvSpec
 from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
+from uqfc.codegen.kernels.depthwise_pairs import fits_int16
 from uqfc.codegen.kernels.epilogue import Output
+from uqfc.codegen.kernels.int16_sums import longest_run
+from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.codegen.kernels.saturating import Known
 from uqfc.codegen.lowering.geometry import conv_dims
@@ -44,10 +48,10 @@ from uqfc.codegen.lowering.registry import (
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import TransposeOp
-from uqfc.dialects.qkernel import LaunchOp, Packing
+from uqfc.dialects.qkernel import LaunchOp, Packing, UnpackOp
 from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp, QuantizeOp
 from uqfc.dialects.tensors import element_of, i8, i16, shape_of, ui2, ui4
-from uqfc.packing import I32, U8, Storage
+from uqfc.packing import I32, NARROW_BITS, U8, DepthwiseLayout, Storage
 
 OUTPUTS: dict[object, Output] = {f32: "f32", i32: "i32"}
 STORAGES: dict[object, Storage] = {i8: "s8", i16: "s16", ui4: "u4", ui2: "u2"}
@@ -99,6 +103,22 @@ class LayerKernel:
     def splits(self) -> bool:
         """Whether ``call`` can compute a part."""
         return self.spec.splits(self.dims)  # pyright: ignore[reportArgumentType]
+
+    def int16_steps(self, launch: LaunchOp, op: IntegerLayerOp) -> int:
+        """What the packed weights of a layer prove: see ``int16_sums.longest_run``."""
+        match self.spec, self.dims:
+            case GemmSpec() as spec, GemmDims() as dims:
+                layout = spec.layout(dims)
+            case ConvSpec() as spec, ConvDims() as dims:
+                layout = spec.layout(dims)
+            case _:
+                return SUMS_OF_PAIRS
+        packed = constant_operand(launch, op.weight)
+        product = spec.product
+        proves = isinstance(product, Product) and product.sums_in_int16
+        if not proves or packed is None or not isinstance(op.weight.owner, UnpackOp):
+            return SUMS_OF_PAIRS
+        return longest_run(layout, *layout.unpack(packed))
 
     def call(self, b: Builder, operands: Operands, scalars: Scalars, part: Part | None) -> None:
         self.spec.call(b, operands, self.dims, scalars, part)  # pyright: ignore[reportArgumentType]
@@ -169,6 +189,19 @@ def source_of(op: IntegerLayerOp) -> SSAValue:
     return transpose.x
 
 
+def _fits_int16(launch: LaunchOp, op: QConv2dOp, dims: ConvDims, storage: Storage) -> bool:
+    """Whether the constant weights of a depthwise layer prove it; ``depthwise_pairs``."""
+    weight = constant_operand(launch, op.weight)
+    if weight is None or storage not in NARROW_BITS:
+        return False
+    if isinstance(op.weight.owner, UnpackOp):
+        layout = DepthwiseLayout(dims.out_channels, dims.kernel, storage)
+        return fits_int16(*layout.unpack(weight))
+    zeros = constant_operand(launch, op.weight_zero_point)
+    taps = weight.reshape(weight.shape[:3]).astype(np.int32)
+    return zeros is not None and fits_int16(taps, zeros.astype(np.int32))
+
+
 def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerKernel]:
     """The kernels for a layer, whose names differ.
 
@@ -182,7 +215,8 @@ def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerK
     if isinstance(op, QConv2dOp):
         dims = conv_dims(op)
         if op.is_depthwise:
-            depthwise = depthwise_spec(isa, dims, storage, epilogue)
+            fits = _fits_int16(launch, op, dims, storage)
+            depthwise = depthwise_spec(isa, dims, storage, epilogue, fits_int16=fits)
             return [LayerKernel(depthwise, dims, Packing("depthwise", storage))]
         if not dims.is_product:
             source = quantized_rows(op)
@@ -221,10 +255,10 @@ def layer_kernel(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> LayerKernel:
 def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[Choice]:
     if element_of(op.weight) not in STORAGES:
         raise no_kernel(launch, op.name, isa, f"weights of {element_of(op.weight)}")
-    return [layer_choice(op, kernel) for kernel in layer_kernels(launch, op, isa)]
+    return [layer_choice(launch, op, kernel) for kernel in layer_kernels(launch, op, isa)]
 
 
-def layer_choice(op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
+def layer_choice(launch: LaunchOp, op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
     scalars = scalars_of(op)
     x, weight, addend, multiplier = (
         operand_index(v) for v in (source_of(op), op.weight, op.addend, op.multiplier)
@@ -247,7 +281,8 @@ def layer_choice(op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
             None if residual is None else inputs[residual],
             scratch,
         )
-        kernel.call(b, operands, scalars, part)
+        steps = kernel.int16_steps(launch, op)
+        kernel.call(b, operands, replace(scalars, int16_steps=steps), part)
 
     return Choice(
         kernel.spec.name,
