@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
-from uqfc.codegen.isa import VNNI512
-from uqfc.codegen.kernels import ConvDims, Epilogue, GemmDims
+from uqfc.codegen.isa import AVX2, VNNI512
+from uqfc.codegen.kernels import ConvDims, Epilogue, GemmDims, GemmSpec
 from uqfc.codegen.kernels.choice import conv_alternatives, gemm_alternatives
 from uqfc.codegen.kernels.saturating import Known
 from uqfc.numerics import Activation
@@ -65,6 +65,18 @@ def ratio(layer: dict[str, Any]) -> float:
             assert cycles.keys() <= found.keys(), "kernels changed: measure again"
             return cycles[min(cycles, key=found.__getitem__)] / min(cycles.values())
     raise AssertionError(f"no kernel is called {layer['kernel']}: measure again")
+
+
+@pytest.mark.parametrize(("storage", "tall"), [("u4", True), ("s8", False)])
+def test_sums_in_int16_leave_registers_for_what_an_epilogue_keeps(
+    storage: Storage, tall: bool
+) -> None:
+    dims = GemmDims.dense(196, 40, 240)
+    epilogue = Epilogue("u8", Activation("hard_swish"))
+    specs = gemm_alternatives(AVX2, dims, storage, epilogue)
+    best = min(specs, key=lambda spec: gemm_cycles(spec, dims))
+    assert isinstance(best, GemmSpec)
+    assert (best.tile_rows >= 4) == tall
 
 
 def test_the_models_choice_is_near_the_fastest() -> None:

@@ -62,6 +62,8 @@ UNITS: dict[str, VectorUnit] = {
     "avx2": VectorUnit(0.33, 1, 6, 8, 6, 12, 12),
     "portable": VectorUnit(0.1, 0.5, 6, 4, 12, 12, 24),
 }
+INT16_UNIT = VectorUnit(0.85, 1.5, 2, 16, 6, 12, 0)
+"""Of AVX2 where tiles are summed in int16."""
 DOT_WORDS: dict[Storage, int] = {"s8": 1, "u4": 1, "u2": 1, "s16": 2}
 
 
@@ -129,7 +131,7 @@ class _Line:
         return total
 
     def _tile(self, rows: int, vectors: int, overlaps: bool) -> float:
-        unit = UNITS[self.isa.name]
+        unit = INT16_UNIT if self.product.sums_in_int16 else UNITS[self.isa.name]
         outputs = rows * vectors
         dots = outputs * DOT_WORDS[self.product.storage]
         chains = max(1, min(4, self.isa.accumulators // outputs))
