@@ -290,12 +290,10 @@ class Pointer:
         """Stores a scalar or all lanes of a vector."""
         self.b.ir.store(value.ir, (self + offset).ir, align=align)
 
-    def prefetch(self, offset: Value | int = 0) -> None:
-        """Asks for a line to be in the second level cache; the address may be anything."""
+    def prefetch(self, offset: Value | int = 0, level: int = 1) -> None:
+        """Asks for a line to be in the cache of that level; the address may be anything."""
         address = Value(self.b, (self + offset).ir)
-        hints = [
-            self.b.i32(hint) for hint in (0, 2, 1)
-        ]  # to read, to keep but not in the first level, data
+        hints = [self.b.i32(hint) for hint in (0, 4 - level, 1)]  # to read, how near, data
         self.b.intrinsic_void("llvm.prefetch.p0", address, *hints)
 
     def store_u8(self, value: Value, offset: Value | int = 0) -> None:

@@ -39,7 +39,7 @@ def emit_expand(module: Any, isa: Isa, storage: Storage) -> Any:
         cursor = [b.pointer("packed") + channel * 4, b.pointer("out") + channel * 4]
         with b.loop(0, b.value("steps"), carry=cursor):
             words = cursor[0].load_i32()
-            (cursor[0] + size).prefetch()
+            (cursor[0] + size).prefetch(level=2)
             for shift in range(0, 8, bits):
                 moved = words.shift_right_logical(shift) if shift else words
                 part = (moved & mask).bitcast("i8", 64)

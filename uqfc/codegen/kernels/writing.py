@@ -6,6 +6,7 @@ The sums may be registers of the kernel that made them or loads of a buffer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 
 from uqfc.codegen.builder import Builder
@@ -23,7 +24,7 @@ class TileWriter:
     """Writes rows of ``lanes * vectors`` channels, of which the first ``count`` exist.
 
     Make it before the loops that use it, in a function that has the epilogue's scalars and the
-    pointer ``multiplier`` to the multipliers of these channels.
+    pointer ``multiplier`` to the multipliers of these channels, or else see ``at``.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class TileWriter:
         self.epilogue = epilogue
         self.vectors = vectors
         self.lanes = lanes
+        self.multiplier = b.pointer("multiplier")
         self.count = count
         self.width = vectors * lanes
         self.full = count.ge(self.width)
@@ -41,6 +43,14 @@ class TileWriter:
         if epilogue.output == "u8":
             low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
             self.saturation = Saturation(b, low, high, zero_point, epilogue.known)
+
+    def at(self, multiplier: Pointer, count: Value) -> TileWriter:
+        """The same for other channels, in a loop over them."""
+        other = copy(self)
+        other.multiplier = multiplier
+        other.count = count
+        other.full = count.ge(self.width)
+        return other
 
     def write(self, sums: Sequence[Value], out: Rows, residual: Rows | None) -> None:
         """``sums`` int32, row after row; all residuals of a row are read before it is written."""
@@ -67,8 +77,8 @@ class TileWriter:
     def _multipliers(self) -> list[Value | None]:
         if self.epilogue.output == "i32":
             return [None] * self.vectors
-        pointer = self.b.pointer("multiplier")
-        return [pointer.load_f32(v * LANES * 4, self.lanes) for v in range(self.vectors)]
+        vectors = range(self.vectors)
+        return [self.multiplier.load_f32(v * LANES * 4, self.lanes) for v in vectors]
 
     def _value(
         self,

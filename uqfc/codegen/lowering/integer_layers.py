@@ -32,6 +32,7 @@ from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
 from uqfc.codegen.kernels.depthwise_pairs import fits_int16
 from uqfc.codegen.kernels.epilogue import Output
+from uqfc.codegen.kernels.gemv import GemvSpec
 from uqfc.codegen.kernels.int16_sums import longest_run
 from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
@@ -70,7 +71,7 @@ class LayerKernel:
     def pack(self, weight: I32, zero_points: I32) -> U8:
         """Bytes of the weights (any shape that starts with output channels)."""
         match self.spec, self.dims:
-            case GemmSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
+            case GemmSpec() | GemvSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
                 return spec.pack(dims, weight.reshape(dims.n, dims.k), zero_points)
             case ConvSpec() | AmxConvSpec() | AmxGatheredSpec() as spec, ConvDims() as dims:
                 return spec.pack(dims, weight, zero_points)
