@@ -1,0 +1,164 @@
+"""Products of few rows equal the definition for every storage, epilogue, tile edge and machine."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.codegen.harness import (
+    EPILOGUES,
+    SEEDS,
+    SOME_EXAMPLES,
+    compile_call,
+    definition,
+    host_isas,
+    random_activations,
+    random_problem,
+    run_kernel,
+)
+from uqfc.codegen import jit
+from uqfc.codegen.builder import new_module
+from uqfc.codegen.isa import AMX, AVX2, ISAS, PORTABLE, VNNI512, Isa
+from uqfc.codegen.kernels import Epilogue, GemmDims
+from uqfc.codegen.kernels.choice import gemm_alternatives
+from uqfc.codegen.kernels.gemv import LARGEST_K, MOST_ROWS, MOST_WIDE_BYTES, GemvSpec, gemv_spec
+from uqfc.packing import NARROW_BITS, Storage
+
+STORAGES: tuple[Storage, ...] = ("u4", "u4", "u2", "s8")
+CHANNELS = st.sampled_from([1, 3, 8, 9, 16, 17, 31, 32, 33, 40, 41, 48, 49, 63, 64, 65, 80, 97])
+REDUCTIONS = st.sampled_from([1, 3, 4, 5, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 129])
+
+
+def spec_for(isa: Isa, dims: GemmDims, storage: Storage, epilogue: Epilogue) -> GemvSpec:
+    spec = gemv_spec(isa, dims, storage, epilogue)
+    assert spec is not None
+    return spec
+
+
+@pytest.mark.parametrize("isa", host_isas())
+@settings(max_examples=SOME_EXAMPLES)
+@given(
+    st.sampled_from(STORAGES),
+    st.integers(0, 15),
+    REDUCTIONS,
+    CHANNELS,
+    st.sampled_from(EPILOGUES),
+    SEEDS,
+)
+def test_gemv_is_the_definition(
+    isa: Isa, storage: Storage, more: int, k: int, n: int, epilogue: Epilogue, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = 1 + (more % MOST_ROWS[isa.name] if storage in NARROW_BITS else 0)
+    problem = random_problem(rng, (n, k), storage, epilogue)
+    x = random_activations(rng, (rows, k))
+    residual = rng.integers(0, 256, (rows, n), np.uint8)
+    dims = GemmDims.dense(rows, k, n)
+    spec = spec_for(isa, dims, storage, epilogue)
+    in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
+    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
+    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
+    sums = x.astype(np.int64) @ centred.T
+    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+@pytest.mark.parametrize("isa", host_isas())
+def test_the_largest_sums_are_exact(isa: Isa) -> None:
+    """Weights at both ends of their range, scaled or not, and K at its limit."""
+    k, n, epilogue = LARGEST_K, 3, Epilogue("i32")
+    ends: dict[Storage, int] = {"u4": 15, "u2": 3}
+    for storage, largest in ends.items():
+        dims = GemmDims.dense(1, k, n)
+        spec = spec_for(isa, dims, storage, epilogue)
+        problem = random_problem(np.random.default_rng(0), (n, k), storage, epilogue)
+        problem.weights[:] = np.array([[0], [largest], [0]])
+        problem.weights[2, 1::2] = largest
+        problem.zero_points[:] = [1, largest - 1, largest // 2]
+        x = np.full((1, k), 255, np.uint8)
+        residual = np.zeros((1, n), np.uint8)
+        out = run_kernel(spec, dims, isa, x, problem, residual, epilogue)
+        centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
+        sums = x.astype(np.int64) @ centred.T
+        np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+@pytest.mark.parametrize("isa", host_isas())
+def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
+    rng = np.random.default_rng(7)
+    rows, k, n, epilogue = MOST_ROWS[isa.name], 20, 50, Epilogue("u8", residual=True)
+    problem = random_problem(rng, (n, k), "u4", epilogue)
+    x = rng.integers(0, 256, (rows, 27), np.uint8)
+    out = rng.integers(0, 256, (rows, 70), np.uint8)
+    residual = rng.integers(0, 256, (rows, 90), np.uint8)
+    before = out.copy()
+    dims = GemmDims(rows, k, n, lda=27, ldc=70, ldr=90)
+    spec = spec_for(isa, dims, "u4", epilogue)
+    arrays = [
+        np.concatenate([x.ravel(), np.zeros(64, np.uint8)]),
+        spec.pack(dims, problem.weights, problem.zero_points),
+        spec.pad(dims, problem.addend),
+        spec.pad(dims, problem.multiplier),
+        out,
+        np.concatenate([residual.ravel(), np.zeros(64, np.uint8)]),
+    ]
+    call = compile_call(spec, dims, problem.scalars, isa)
+    call(*[array.ctypes.data for array in arrays], 0)
+    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
+    sums = x[:, :k].astype(np.int64) @ centred.T
+    expected = definition(sums, problem, residual[:, :n], epilogue)
+    np.testing.assert_array_equal(out[:, :n], expected)
+    np.testing.assert_array_equal(out[:, n:], before[:, n:])
+
+
+def chosen(isa: Isa, dims: GemmDims, storage: Storage) -> list[str]:
+    return [spec.name for spec in gemm_alternatives(isa, dims, storage, Epilogue("u8"))]
+
+
+def test_few_rows_are_for_this_kernel() -> None:
+    dims = GemmDims.dense(1, 64, 100)
+    assert chosen(VNNI512, dims, "u4") == ["u8_i4c_gemv_1x32c4_u8__vnni512"]
+    assert chosen(VNNI512, dims, "s8") == ["u8_i8c_gemv_1x32c4_u8__vnni512"]
+    assert chosen(AVX2, dims, "u2") == ["u8_i2c_gemv_1x16c4_u8__avx2"]
+    assert chosen(AVX2, GemmDims.dense(8, 64, 100), "u4") == ["u8_i4c_gemv_4x16c4_u8__avx2"]
+    assert chosen(AMX, GemmDims.dense(15, 64, 100), "u4") == ["u8_i4c_gemv_7x32c4_u8__vnni512"]
+
+
+@pytest.mark.parametrize(
+    ("isa", "dims", "storage"),
+    [
+        (VNNI512, GemmDims.dense(1, 64, 100), "s16"),
+        (VNNI512, GemmDims.dense(2, 64, 100), "s8"),
+        (VNNI512, GemmDims.dense(1, 4096, MOST_WIDE_BYTES // 4096 + 1), "s8"),
+        (VNNI512, GemmDims.dense(1, LARGEST_K + 1, 3), "u4"),
+        (VNNI512, GemmDims.dense(17, 64, 100), "u4"),
+        (PORTABLE, GemmDims.dense(2, 64, 100), "u4"),
+        (AMX, GemmDims.dense(16, 64, 100), "u4"),
+    ],
+)
+def test_other_products_are_not(isa: Isa, dims: GemmDims, storage: Storage) -> None:
+    assert not any("_gemv_" in name for name in chosen(isa, dims, storage))
+
+
+def test_tiles_are_no_higher_than_their_rows() -> None:
+    for isa in ISAS.values():
+        for rows in range(1, MOST_ROWS[isa.name] + 1):
+            spec = spec_for(isa, GemmDims.dense(rows, 64, 64), "u4", Epilogue("u8"))
+            assert 1 <= spec.tile_rows <= min(rows, isa.tile_rows)
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_nibbles_stay_in_registers(rows: int) -> None:
+    """No scratch memory; weights are read ahead; where sums have room no nibble is shifted."""
+    dims, epilogue = GemmDims.dense(rows, 64, 64), Epilogue("i32")
+    spec = spec_for(VNNI512, dims, "u4", epilogue)
+    module = new_module(VNNI512, "test")
+    spec.emit(module, VNNI512).linkage = ""  # visible, so that it is not dropped
+    text = jit.assembly(module, VNNI512)
+    assert spec.scratch_bytes(dims) == 0
+    assert "vpdpbusd" in text
+    assert "prefetcht0" in text
+    assert bool(re.search(r"vpsrl[dw]\s+\$4, %zmm", text)) == (rows > 6)
