@@ -22,7 +22,6 @@ from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
 from uqfc.codegen.isa import AVX2, VNNI512
 from uqfc.codegen.kernels import ConvDims, Epilogue, GemmDims, GemmSpec
 from uqfc.codegen.kernels.choice import conv_alternatives, gemm_alternatives
-from uqfc.codegen.kernels.gemv import GemvSpec
 from uqfc.codegen.kernels.saturating import Known
 from uqfc.numerics import Activation
 from uqfc.packing import Storage
@@ -51,8 +50,7 @@ def estimates(dims: GemmDims | ConvDims, storage: Storage, epilogue: Epilogue) -
     """By name."""
     if isinstance(dims, GemmDims):
         gemms = gemm_alternatives(VNNI512, dims, storage, epilogue)
-        compared = [spec for spec in gemms if not isinstance(spec, GemvSpec)]
-        return {spec.name: gemm_cycles(spec, dims) for spec in compared}
+        return {spec.name: gemm_cycles(spec, dims) for spec in gemms}
     convs = conv_alternatives(VNNI512, dims, storage, epilogue)
     return {spec.name: conv_cycles(spec, dims) for spec in convs}
 

@@ -73,7 +73,7 @@ def check_name(code: LayerCode, geometry: Geometry, target: str) -> None:
     assert name.startswith(f"u8_{BITS[geometry.storage]}_"), name
     assert name.endswith(f"_f32__{ISA_NAMES[target]}"), name
     assert "dwconv" not in name or geometry.groups > 1 or geometry.weight[0] == 1, name
-    assert len(geometry.weight) == 4 or "gemm" in name, name
+    assert len(geometry.weight) == 4 or "gemm" in name or "gemv" in name, name
 
 
 @FEW

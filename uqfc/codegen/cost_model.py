@@ -9,6 +9,7 @@ good they are, ``compile(autotune=True)`` measures kernels instead. What is coun
   the next tile. What a line leaves is done in half as many rows and row by row.
 - matrix tiles: 16 cycles for each product of two, and for each tile of sums its start, its way
   through memory, and its epilogue.
+- few rows: reading the weights, or the dot products.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from uqfc.codegen.kernels.amx_strip import AmxStrip
 from uqfc.codegen.kernels.conv import ConvSpec
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.gemm import GemmSpec
+from uqfc.codegen.kernels.gemv import GemvSpec
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
 from uqfc.codegen.kernels.pixel_product import TILE, PixelProduct
 from uqfc.codegen.kernels.product import Product
@@ -34,6 +36,8 @@ TILE_DOT_CYCLES = 16
 TILE_SUMS_CYCLES = 64
 OVERLAPPED = 0.5
 """Of the cycles of an epilogue that is computed among the sums of the next tile."""
+READ_BYTES = 25
+"""Of weights that a core reads in a cycle, from a third level cache."""
 COPY_CYCLES = 6
 """Of a run of im2col, and 2 for each 64 bytes of it."""
 
@@ -67,11 +71,14 @@ INT16_UNIT = VectorUnit(0.85, 1.5, 2, 16, 6, 12, 0)
 DOT_WORDS: dict[Storage, int] = {"s8": 1, "u4": 1, "u2": 1, "s16": 2}
 
 
-def gemm_cycles(spec: GemmSpec | AmxGemmSpec, dims: GemmDims) -> float:
+def gemm_cycles(spec: GemmSpec | GemvSpec | AmxGemmSpec, dims: GemmDims) -> float:
     """Of one call."""
     if isinstance(spec, AmxGemmSpec):
         tiles = -(-dims.rows // amx.TILE_ROWS)
         return _matrix_tiles(spec.isa, tiles, dims.n, -(-dims.k // amx.TILE_K))
+    if isinstance(spec, GemvSpec):
+        dots = dims.rows * dims.n * dims.k / (4 * LANES)
+        return max(spec.layout(dims).bytes / READ_BYTES, dots / UNITS[spec.isa.name].dots_per_cycle)
     line = _Line(spec.isa, spec.product, -(-dims.k // 4))
     return line.cycles(dims.rows, dims.n)
 

@@ -93,7 +93,7 @@ class LayerKernel:
     def estimate(self) -> float:
         """Cycles by the cost model; 0 where there is no alternative."""
         match self.spec, self.dims:
-            case GemmSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
+            case GemmSpec() | GemvSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
                 return gemm_cycles(spec, dims)
             case ConvSpec() | AmxConvSpec() as spec, ConvDims() as dims:
                 return conv_cycles(spec, dims)
