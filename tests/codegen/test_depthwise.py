@@ -125,9 +125,35 @@ def test_weights_fit_if_no_input_makes_too_large_a_sum(n: int, taps: int, seed: 
     assert fits_int16(weights, zero_points) == (max(sums) <= 32767)
 
 
+@pytest.mark.parametrize("isa", host_isas())
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)])
+def test_large_images_are_the_definition(isa: Isa, kernel: int, stride: int) -> None:
+    """Rows of several segments, images of several strips, an odd number of output rows."""
+    height, width = 30 * stride + 5, 43
+    out = [(size - 1) // stride + 1 for size in (height, width)]
+    dims = ConvDims(
+        *(2, height, width, 104, out[0], out[1], 104),
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        dilation=(1, 1),
+        pad_begin=(kernel // 2, kernel // 2),
+        groups=104,
+    )
+    epilogue = Epilogue("u8", HARD_SWISH)
+    rng = np.random.default_rng(kernel)
+    problem = random_problem(rng, (104, kernel, kernel), "u4", epilogue)
+    x = random_activations(rng, (2, height, width, 104))
+    residual = np.zeros((2, *out, 104), np.uint8)
+    spec = depthwise_spec(isa, dims, "u4", epilogue)
+    result = run_kernel(spec, dims, isa, x, problem, residual, epilogue)
+    grouped = dataclasses.replace(problem, weights=problem.weights[..., None])
+    sums = convolution_sums(x, grouped, dims)
+    np.testing.assert_array_equal(result, definition(sums, problem, residual, epilogue))
+
+
 def test_kernel_names() -> None:
     dims = ConvDims(1, 14, 14, 24, 7, 7, 24, (5, 3), (2, 2), (1, 1), (2, 1), groups=24)
-    name = "u8_i4c_dwconv_5x3s2x16_hard_swish_u8__vnni512"
+    name = "u8_i4c_dwconv_5x3s2p7x16_hard_swish_u8__vnni512"
     assert depthwise_spec(VNNI512, dims, "u4", Epilogue("u8", HARD_SWISH)).name == name
     dilated = dataclasses.replace(dims, dilation=(1, 3))
     name = "u8_i8c_dwconv_5x3s2d1x3x16_u8__avx2"

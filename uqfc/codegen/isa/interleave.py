@@ -40,19 +40,29 @@ def interleaves_wide(isa: Isa) -> bool:
 
 def interleave_wide(rows: Sequence[Value]) -> list[Value]:
     """``rows`` are 1 to 4 vectors of 64 i8; the results are four i32 [16], in order."""
-    b = rows[0].b
+    four = [*rows, *[rows[-1]] * (4 - len(rows))]
+    return words_wide(pairs_wide(four[0], four[1]), pairs_wide(four[2], four[3]))
+
+
+def pairs_wide(first: Value, second: Value) -> list[Value]:
+    """Two vectors of 64 i8 to two of i16 [32], ``first`` in the low bytes: for ``words_wide``."""
+    spread = [_spread(first), _spread(second)]
+    return [_unpack(spread[0], spread[1], half).bitcast("i16", 32) for half in (0, 1)]
+
+
+def words_wide(low: Sequence[Value], high: Sequence[Value]) -> list[Value]:
+    """The words whose halves are two results of ``pairs_wide``: four i32 [16], in order."""
+    words = [_unpack(a, b, half) for a, b in zip(low, high, strict=True) for half in (0, 1)]
+    return [word.bitcast("i32", LANES) for word in words]
+
+
+def _spread(row: Value) -> Value:
+    """A vector of 64 i8 so that unpacking twice within 128-bit lanes gives its bytes in order."""
+    b = row.b
     name = "llvm.x86.avx512.permvar.si.512"
     order = b.vector("i32", DWORDS)
-    kind = llvm_type("i32", LANES)
-    spread = [b.intrinsic(name, kind, row.bitcast("i32", LANES), order) for row in rows]
-    four = [*spread, *[spread[-1]] * (4 - len(spread))]
-    halves: list[Value] = []
-    for first, second in (four[:2], four[2:]):
-        halves += [_unpack(first.bitcast("i8", 64), second.bitcast("i8", 64), h) for h in (0, 1)]
-    low, high, low_rest, high_rest = [v.bitcast("i16", 32) for v in halves]
-    pairs = ((low, low_rest), (high, high_rest))
-    words = [_unpack(first, second, h) for first, second in pairs for h in (0, 1)]
-    return [word.bitcast("i32", LANES) for word in words]
+    moved = b.intrinsic(name, llvm_type("i32", LANES), row.bitcast("i32", LANES), order)
+    return moved.bitcast("i8", 64)
 
 
 def _unpack(first: Value, second: Value, half: int) -> Value:

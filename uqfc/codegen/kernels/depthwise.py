@@ -16,7 +16,7 @@ from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import dot_for
 from uqfc.codegen.isa.interleave import interleaves_wide
 from uqfc.codegen.kernels.depthwise_body import KINDS, DepthwiseBody
-from uqfc.codegen.kernels.depthwise_geometry import Geometry, blocks_of
+from uqfc.codegen.kernels.depthwise_geometry import Geometry, blocks_of, pixels_of
 from uqfc.codegen.kernels.depthwise_pairs import CHANNELS, PairsBody, sums_pairs
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
@@ -43,13 +43,16 @@ class DepthwiseSpec:
     blocks: tuple[int, ...]
     """Channels that are done at a time: 64, 16, or 64 and for what is left 16; 32 in pairs."""
     epilogue: Epilogue
+    pixels: int = 0
+    """Outputs of a row that are done at a time where input columns are stored; 0: does not care."""
 
     @property
     def name(self) -> str:
         height, width = self.kernel
         dilation = f"d{_pair(self.dilation)}" if self.dilation != (1, 1) else ""
         blocks = "".join(f"x{channels}" for channels in self.blocks)
-        tile = f"{height}x{width}s{_pair(self.stride)}{dilation}{blocks}"
+        pixels = f"p{self.pixels}" if self.pixels else ""
+        tile = f"{height}x{width}s{_pair(self.stride)}{dilation}{pixels}{blocks}"
         weights = STORAGE_NAMES[self.storage]
         return f"u8_{weights}_dwconv_{tile}_{self.epilogue.name}__{self.isa.name}"
 
@@ -62,7 +65,8 @@ class DepthwiseSpec:
     def geometry(self) -> Geometry:
         """What one step covers."""
         shifts = not self.pairs and not dot_for(self.isa, KINDS[self.storage]).pairs
-        return Geometry.of(self.kernel, self.stride, self.dilation, shifts)
+        geometry = Geometry.of(self.kernel, self.stride, self.dilation, shifts)
+        return geometry.many(self.pixels, shifts) if self.pixels else geometry
 
     def layout(self, dims: ConvDims) -> DepthwiseLayout:
         """Layout of the weights [channels, kh, kw]."""
@@ -78,13 +82,9 @@ class DepthwiseSpec:
         return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: ConvDims) -> int:
-        """Bytes of scratch memory: a row of padding where rows are outside the image."""
+        """Bytes of scratch memory: a row of padding where outputs read pixels outside the image."""
         line = dims.width * dims.in_channels
-        return round_up(line, LINE) + LINE if self._pads(dims) else 0
-
-    def _pads(self, dims: ConvDims) -> bool:
-        """Whether a row of padding is read."""
-        return dims.is_padded if self.pairs else _pads_rows(dims)
+        return round_up(line, LINE) + LINE if dims.is_padded else 0
 
     def steps(self, dims: ConvDims) -> int:
         """Steps of the batch: what ``begin`` and ``end`` of the function count."""
@@ -114,7 +114,7 @@ class DepthwiseSpec:
         best = depthwise_spec(self.isa, dims, self.storage, self.epilogue, fits_int16=self.pairs)
         if best != self:
             raise ValueError(f"{self.name} is not the kernel of {dims}")
-        padding = operands.scratch if self._pads(dims) else operands.x
+        padding = operands.scratch if dims.is_padded else operands.x
         if padding is None or (self.epilogue.residual and operands.residual is None):
             raise ValueError(f"{self.name} needs scratch memory, and a residual if it adds one")
         steps = self.steps(dims)
@@ -151,12 +151,6 @@ def _pair(values: tuple[int, int]) -> str:
     return str(values[0]) if values[0] == values[1] else f"{values[0]}x{values[1]}"
 
 
-def _pads_rows(dims: ConvDims) -> bool:
-    """Whether an output row reads a row that is not in the image."""
-    reach = (dims.out_height - 1) * dims.stride[0] + (dims.kernel[0] - 1) * dims.dilation[0]
-    return dims.pad_begin[0] > 0 or reach - dims.pad_begin[0] >= dims.height
-
-
 def depthwise_spec(
     isa: Isa,
     dims: ConvDims,
@@ -181,6 +175,10 @@ def depthwise_spec(
     )
     if fits_int16 and sums_pairs(isa, dims.in_channels, storage, epilogue):
         return replace(narrow, blocks=(CHANNELS,))
-    if not (interleaves_wide(isa) and narrow.geometry.broad.is_held):
+    if not interleaves_wide(isa):
+        return narrow
+    if not narrow.geometry.is_held:
+        return replace(narrow, pixels=pixels_of(dims.out_width))
+    if not narrow.geometry.broad.is_held:
         return narrow
     return replace(narrow, blocks=blocks_of(dims.in_channels))

@@ -1,25 +1,27 @@
 """The code of a depthwise convolution: strips of steps, groups of 16 channels, segments of rows.
 
-For each strip of steps and some groups of channels the weights are prepared once. Along a row the
-input columns are interleaved to words (``depthwise_columns``); a dot product takes one word and so
-four taps. Four outputs of 16 channels are rounded and packed together. Rows outside the image are
-a row of padding.
+For each strip of steps and some groups of channels the weights are prepared once. Segment after
+segment of the rows, the steps' input columns are interleaved to words (``depthwise_columns``); a
+dot product takes one word and so four taps. Four outputs of 16 channels are rounded and packed
+together. Rows outside the image are a row of padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import DotKind, Operand, dot_for
-from uqfc.codegen.kernels.depthwise_columns import Columns, StoredColumns, columns_for
+from uqfc.codegen.kernels.depthwise_columns import Columns, Step
 from uqfc.codegen.kernels.depthwise_geometry import (
     MOST_SCATTERED,
     VECTORS,
     Geometry,
 )
-from uqfc.codegen.kernels.depthwise_outputs import Line, Outputs
+from uqfc.codegen.kernels.depthwise_outputs import Line, Outputs, Sum
+from uqfc.codegen.kernels.depthwise_stored import StoredColumns, columns_for
 from uqfc.codegen.kernels.depthwise_weights import Place, Weights
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.tensor import smaller
@@ -51,7 +53,7 @@ class DepthwiseBody:
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
         self.weights = Weights(b, geometry, self.dot, storage, groups, multipliers=multiplies)
         self.sums = b.stack(geometry.rows * VECTORS * LINE)
-        self.outputs = Outputs(b, epilogue)
+        self.outputs = Outputs(b, epilogue, VECTORS * geometry.pixels)
 
     # --- loops ---------------------------------------------------------------------------------
 
@@ -62,9 +64,6 @@ class DepthwiseBody:
             b.pointer("padding").store(fill, offset)
         with b.loop(get("begin"), get("end"), get("strip")) as first:
             last = smaller(first + get("strip"), get("end"))
-            image = first // get("image_steps")
-            y = (first - image * get("image_steps")) * self.geometry.rows
-            position = [image * get("height"), y, image * get("out_height") + y]
             channel = b.i64(0)
             for i, columns in enumerate(self.forms):
                 left = 0 if i == len(self.forms) - 1 else MOST_SCATTERED
@@ -74,29 +73,24 @@ class DepthwiseBody:
                 ):
                     groups = columns.groups(self.pixel - state[0])
                     self.weights.prepare(state[0], groups)
-                    self._steps(columns, first, last, position, state[0], groups)
+                    with b.loop(0, get("out_width"), columns.segment) as x:
+                        self._steps(columns, first, last, x, state[0], groups)
                     state[0] = state[0] + groups * LANES
                 channel = state[0]
 
     def _steps(
-        self,
-        columns: Columns,
-        first: Value,
-        last: Value,
-        position: list[Value],
-        channel: Value,
-        groups: Value,
+        self, columns: Columns, first: Value, last: Value, x: Value, channel: Value, groups: Value
     ) -> None:
-        """Steps ``first … last - 1`` of some groups of channels.
-
-        ``position``: the number of image rows before the image, the output row in it, and its
-        number in the batch.
-        """
+        """Steps ``first … last - 1`` of a segment and some groups of channels."""
         b, get, rows = self.b, self.b.value, self.geometry.rows
-        state = list(position)
-        with b.loop(first, last, carry=state):
+        image = first // get("image_steps")
+        y = (first - image * get("image_steps")) * rows
+        # image rows before the image, the output row in it, and its number in the batch
+        state = [image * get("height"), y, image * get("out_height") + y]
+        with b.loop(first, last, carry=state) as number:
             above, y, out_row = state
-            self._step(columns, above, y, out_row, channel, groups)
+            begins = number.eq(first) | y.eq(0)
+            self._step(columns, above, y, out_row, x, begins, channel, groups)
             after = y + rows
             ends = after.ge(get("out_height"))
             state[0] = above + b.select(ends, get("height"), b.i64(0))
@@ -109,29 +103,31 @@ class DepthwiseBody:
         above: Value,
         y: Value,
         out_row: Value,
+        x: Value,
+        begins: Value,
         channel: Value,
         groups: Value,
     ) -> None:
         b, g, get = self.b, columns.geometry, self.b.value
         width = get("out_width")
         top = y * g.stride[0] - get("pad_y")
-        sources = [self._input_row(above, top + i * g.dilation[0]) for i in range(g.in_rows)]
-        rows = [source + channel for source in sources]
-        firsts = [(out_row + row) * width for row in range(g.rows)]
-        counts = [
-            b.select((y + row).lt(get("out_height")), width, b.i64(0)) for row in range(g.rows)
+
+        def row(i: Value | int) -> Pointer:
+            return self._input_row(above, top + i * g.dilation[0]) + channel
+
+        count = smaller(width - x, columns.segment)
+        step = Step(row, x * g.stride[1] - get("pad_x"), y, count, begins)
+        lines = [
+            Line(
+                ((out_row + i) * width + x) * self.pixel,
+                b.select((y + i).lt(get("out_height")), count, b.i64(0)),
+            )
+            for i in range(g.rows)
         ]
-        with b.loop(0, width, g.segment) as x:
-            count = smaller(width - x, g.segment)
-            left = x * g.stride[1] - get("pad_x")
-            columns.prepare(rows, left, (count - 1) * g.stride[1] + g.span, groups)
-            lines = [
-                Line((first + x) * self.pixel, smaller(limit - x, count))
-                for first, limit in zip(firsts, counts, strict=True)
-            ]
-            with b.loop(0, columns.blocks(groups)) as group:
-                state = columns.start(rows, left, group)
-                self._segment(columns, rows, state, lines, count, channel + group * LANES, group)
+        columns.prepare(step, groups)
+        with b.loop(0, columns.blocks(groups)) as group:
+            state = columns.start(step, group)
+            self._segment(columns, state, lines, count, channel + group * LANES, group)
 
     def _input_row(self, above: Value, row: Value) -> Pointer:
         """A row of the image, or the row of padding."""
@@ -144,7 +140,6 @@ class DepthwiseBody:
     def _segment(
         self,
         columns: Columns,
-        rows: list[Pointer],
         state: list[Any],
         lines: list[Line],
         count: Value,
@@ -169,61 +164,52 @@ class DepthwiseBody:
             if isinstance(columns, StoredColumns) and columns.one_by_one:
                 sums = self._sums_one_by_one(columns, state, groups[0])
             else:
-                sums = [self._sums(columns, state, row, groups, held) for row in range(g.rows)]
-            state = columns.advance(rows, state)
+                sums = self._sums(columns, state, groups, held)
+            state = columns.advance(state)
             places = [Line(line.first + element, line.count - x) for line in lines]
             multipliers = [self.weights.multiplier(each) for each in groups]
-            values = [
-                self.outputs.values(totals, multipliers, place)
-                for totals, place in zip(sums, places, strict=True)
-            ]
+            pieces = self.outputs.pieces(g, sums, multipliers, places)
             with b.if_else(x.lt(whole)) as (inside, partial):
                 with inside:
-                    for place, parts in zip(places, values, strict=True):
-                        self.outputs.store(g, place, parts)
+                    self.outputs.store(places, pieces)
                 with partial:
-                    for place, parts in zip(places, values, strict=True):
-                        self.outputs.store_some(g, place, parts, rest)
+                    self.outputs.store_some(places, pieces, rest)
             carried[:] = [*state, element + self.pixel * g.pixels]
 
     def _sums(
         self,
         columns: Columns,
         state: list[Any],
-        row: int,
         groups: list[Pointer],
         held: dict[Place, Operand],
-    ) -> list[Value]:
-        """``VECTORS`` of one row, group after group. Each word of a column has its own chain."""
-        g, together = columns.geometry, self.dot.together
-        zero = [self.b.i32(0, LANES)] * VECTORS
-        sums = [self.weights.addend(group) for group in groups for _ in range(g.pixels)]
-        for word in range(g.words):
-            chain = list(zero) if word else sums
-            for first in range(0, g.kernel[1], together):
-                taps = range(first, min(first + together, g.kernel[1]))
-                for i, group in enumerate(groups):
-                    places = [(row, kx, word) for kx in taps]
-                    weights = [held.get(p) or self.weights.load(group, p) for p in places]
-                    for p in range(g.pixels):
-                        operands = [columns.operand(state, g.column(p, kx), word, i) for kx in taps]
-                        vector = i * g.pixels + p
-                        chain[vector] = self.dot.sum(chain[vector], operands, weights)
-            if word:
-                sums = [total + more for total, more in zip(sums, chain, strict=True)]
-        return sums
+    ) -> list[Sum]:
+        """Pixel after pixel, each row's, group after group."""
+        g = columns.geometry
+        numbers = list(product(range(g.pixels), range(g.rows), range(g.groups)))
+        addends = [self.weights.addend(group) for group in groups]
+        sums = {number: addends[number[2]] for number in numbers}
+        for word, kx, row in product(range(g.words), g.taps, range(g.rows)):
+            if not g.uses(row, word):
+                continue
+            place = (row, kx, word)
+            weights = [held.get(place) or self.weights.load(group, place) for group in groups]
+            for p, i in product(range(g.pixels), range(g.groups)):
+                operand = columns.operand(state, g.column(p, kx), word, i)
+                total = sums[p, row, i]
+                sums[p, row, i] = self.dot.add(total, operand, weights[i])
+        return [Sum(*number, sums[number]) for number in numbers]
 
     def _sums_one_by_one(
         self, columns: StoredColumns, state: list[Any], group: Pointer
-    ) -> list[list[Value]]:
-        """The sums of each row, one vector after the other: for machines with few registers."""
+    ) -> list[Sum]:
+        """One vector after the other: for machines with few registers."""
         b, g = self.b, columns.geometry
         addend = self.weights.addend(group)
         with b.loop(0, g.rows) as row:
             weights = group + row * self.weights.row_bytes
             with b.loop(0, g.pixels) as p:
                 pixel = columns.pixel(state, p)
-                places = [(0, kx, word) for word in range(g.words) for kx in range(g.kernel[1])]
+                places = [(0, kx, word) for word in range(g.words) for kx in g.taps]
                 operands = [
                     columns.operand(pixel, g.column(0, kx), word, 0)[self._parts(g, word)]
                     for _, kx, word in places
@@ -234,8 +220,8 @@ class DepthwiseBody:
                 total = self.dot.sum(addend, operands, taps)
                 self.sums.store(total, (row * g.pixels + p) * LINE)
         return [
-            [self.sums.load_i32((row * g.pixels + p) * LINE) for p in range(g.pixels)]
-            for row in range(g.rows)
+            Sum(p, row, 0, self.sums.load_i32((row * g.pixels + p) * LINE))
+            for row, p in product(range(g.rows), range(g.pixels))
         ]
 
     def _parts(self, g: Geometry, word: int) -> slice:

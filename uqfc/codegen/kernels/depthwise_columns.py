@@ -1,46 +1,59 @@
 """Input columns of a depthwise convolution as words, which are operands of the dot product.
 
-Columns outside the image are words of padding. ``HeldColumns`` interleaves each column when it is
-first needed and holds it in registers; ``StoredColumns`` interleaves those of a segment of a row
-before they are used: better where registers cannot hold what outputs share.
+``HeldColumns`` interleaves each column when it is first needed and holds it in registers;
+``StoredColumns`` (``depthwise_stored``) are for where registers cannot hold what outputs share.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import Dot, Operand
-from uqfc.codegen.isa.interleave import interleave, interleave_wide, interleaves_wide
+from uqfc.codegen.isa.interleave import interleave, interleave_wide
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.kernels.tensor import larger, smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
 
 ALL_BYTES = 0x01010101
-REGISTER = 64
-"""Bytes of a vector of 16 words."""
-WIDE_GROUPS = 4
-"""Groups of 16 channels that are interleaved together where that is cheaper."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of a segment reads, of all channels from some channel on."""
+
+    row: Callable[[Value | int], Pointer]
+    """Column 0 of an input row of the step, of those ``dilation[0]`` apart."""
+    left: Value
+    """The input column of the first tap."""
+    y: Value
+    """The first output row of its image."""
+    count: Value
+    """Outputs of a row."""
+    begins: Value
+    """Whether the step before in this image and segment has not been done just before (i1)."""
 
 
 class Columns(ABC):
-    """Where the words come from. The function has ``width``, ``channels`` and ``pad_value``.
-
-    ``rows`` are the addresses of the input rows, at the first channel of column 0.
-    """
+    """Where the words come from. The function has ``width``, ``channels``, ``pad_value``."""
 
     def __init__(self, b: Builder, geometry: Geometry, dot: Dot) -> None:
         self.b = b
         self.geometry = geometry
         self.dot = dot
-        word = (b.value("pad_value") & 0xFF) * ALL_BYTES
-        self.padding = dot.activation(word.splat(LANES))
 
     @property
     def most_groups(self) -> int:
         """Groups of 16 channels at a time."""
         return self.geometry.groups
+
+    @property
+    def segment(self) -> Value:
+        """Outputs of a row that are done before the next ones, in all rows of a strip."""
+        return self.b.value("out_width")
 
     def groups(self, channels: Value) -> Value:
         """How many groups to do at a time of what is left of the channels."""
@@ -53,11 +66,11 @@ class Columns(ABC):
         return self.b.i64(1)
 
     @abstractmethod
-    def prepare(self, rows: list[Pointer], left: Value, count: Value, groups: Value) -> None:
-        """Columns ``left … left + count - 1`` are about to be used."""
+    def prepare(self, step: Step, groups: Value) -> None:
+        """The columns of a step are about to be used."""
 
     @abstractmethod
-    def start(self, rows: list[Pointer], left: Value, group: Value) -> list[Any]:
+    def start(self, step: Step, group: Value) -> list[Any]:
         """The state (values and pointers) of a loop over outputs, of the groups from that on."""
 
     @abstractmethod
@@ -65,30 +78,41 @@ class Columns(ABC):
         """A word of a column of the block."""
 
     @abstractmethod
-    def advance(self, rows: list[Pointer], state: list[Any]) -> list[Any]:
+    def advance(self, state: list[Any]) -> list[Any]:
         """The state of the next block."""
 
 
 class HeldColumns(Columns):
-    """The columns of a block in registers; the state is their words, then the leftmost column."""
+    """The columns of a block in registers.
 
-    def prepare(self, rows: list[Pointer], left: Value, count: Value, groups: Value) -> None:
-        """Nothing: columns are interleaved when they are needed."""
+    The state is their words, and the leftmost column. Columns outside the image are words of
+    padding.
+    """
 
-    def start(self, rows: list[Pointer], left: Value, group: Value) -> list[Any]:
-        columns = [self._column(rows, left + q) for q in self.geometry.columns]
-        return [*_flat(columns), left]
+    def __init__(self, b: Builder, geometry: Geometry, dot: Dot) -> None:
+        super().__init__(b, geometry, dot)
+        word = (b.value("pad_value") & 0xFF) * ALL_BYTES
+        self.padding = dot.activation(word.splat(LANES))
+        self.rows: list[Pointer] = []
+
+    def prepare(self, step: Step, groups: Value) -> None:
+        """Only the rows: columns are interleaved when they are needed."""
+        self.rows = [step.row(i) for i in range(self.geometry.in_rows)]
+
+    def start(self, step: Step, group: Value) -> list[Any]:
+        columns = [self._column(self.rows, step.left + q) for q in self.geometry.columns]
+        return [*_flat(columns), step.left]
 
     def operand(self, state: list[Any], column: int, word: int, group: int) -> Operand:
         place = self.geometry.columns.index(column)
         return self._grouped(state[:-1])[place][word * self.geometry.groups + group]
 
-    def advance(self, rows: list[Pointer], state: list[Any]) -> list[Any]:
+    def advance(self, state: list[Any]) -> list[Any]:
         g = self.geometry
         before = dict(zip(g.columns, self._grouped(state[:-1]), strict=True))
         left = state[-1] + g.advance
         columns = {q: before[q + g.advance] for q in g.kept}
-        columns |= self._new(rows, left, [q for q in g.columns if q not in g.kept])
+        columns |= self._new(self.rows, left, [q for q in g.columns if q not in g.kept])
         return [*_flat([columns[q] for q in g.columns]), left]
 
     @property
@@ -132,121 +156,6 @@ class HeldColumns(Columns):
         mix = _one_group if self.geometry.groups == 1 else interleave_wide
         words = [word for i in range(0, len(rows), 4) for word in mix(loads[i : i + 4])]
         return [self.dot.activation(word) for word in words]
-
-
-class StoredColumns(Columns):
-    """The columns of a segment in the stack frame: ``[group][column][word]``.
-
-    The state is the address of the block's first column.
-    """
-
-    def __init__(self, b: Builder, geometry: Geometry, dot: Dot) -> None:
-        super().__init__(b, geometry, dot)
-        self.word_bytes = REGISTER * len(self.padding)
-        self.column_bytes = self.word_bytes * geometry.words
-        self.group_bytes = self.column_bytes * (geometry.segment_columns + WIDE_GROUPS - 1)
-        self.memory = b.stack(self.group_bytes * self.most_groups)
-
-    @property
-    def most_groups(self) -> int:
-        return WIDE_GROUPS if interleaves_wide(self.b.isa) else 1
-
-    def blocks(self, groups: Value) -> Value:
-        return groups
-
-    def prepare(self, rows: list[Pointer], left: Value, count: Value, groups: Value) -> None:
-        b, width = self.b, self.b.value("width")
-        first = smaller(larger(b.i64(0) - left, 0), count)
-        last = larger(smaller(width - left, count), first)
-        if self.most_groups == 1:
-            self._narrow(rows, left, first, last)
-        else:
-            one = groups.eq(1) & b.value("channels").ne(LANES)
-            with b.if_else(one) as (single, several):
-                with single:
-                    self._narrow(rows, left, first, last)
-                with several:
-                    self._wide(rows, left, first, last)
-        self._pad(b.i64(0), first)
-        self._pad(last, count)
-
-    def start(self, rows: list[Pointer], left: Value, group: Value) -> list[Any]:
-        return [self.memory + group * self.group_bytes]
-
-    def operand(self, state: list[Any], column: int, word: int, group: int) -> Operand:
-        place = state[0] + (column * self.column_bytes + word * self.word_bytes)
-        sizes = range(0, self.word_bytes, REGISTER)
-        return tuple(place.load("i32", offset, align=REGISTER) for offset in sizes)
-
-    def advance(self, rows: list[Pointer], state: list[Any]) -> list[Any]:
-        return [state[0] + self.geometry.advance * self.column_bytes]
-
-    @property
-    def one_by_one(self) -> bool:
-        """Registers hold little more than one output and its operands."""
-        return self.most_groups == 1
-
-    def pixel(self, state: list[Any], p: Value) -> list[Any]:
-        """The state as if pixel ``p`` of the block were its first."""
-        return [state[0] + p * (self.geometry.stride[1] * self.column_bytes)]
-
-    def _pad(self, first: Value, last: Value) -> None:
-        with self.b.loop(first, last) as column:
-            for group in range(self.most_groups):
-                for word in range(self.geometry.words):
-                    self._store(column, group * self.group_bytes, word, self.padding)
-
-    def _store(self, column: Value, start: Value | int, word: int, operand: Operand) -> None:
-        """A word of a column of the group that starts at ``start``."""
-        place = self.memory + column * self.column_bytes + start
-        for i, value in enumerate(operand):
-            place.store(value, word * self.word_bytes + i * REGISTER, align=REGISTER)
-
-    def _narrow(self, rows: list[Pointer], left: Value, first: Value, last: Value) -> None:
-        """Columns of one group of channels."""
-        with self.b.loop(first, last) as column:
-            offset = (left + column) * self.b.value("channels")
-            loads = [row.load("i8", offset) for row in rows]
-            for word in range(self.geometry.words):
-                value = interleave(loads[4 * word : 4 * word + 4])
-                self._store(column, 0, word, self.dot.activation(value))
-
-    def _wide(self, rows: list[Pointer], left: Value, first: Value, last: Value) -> None:
-        """64 bytes of a row at a time: four groups of a column, or columns of fewer channels.
-
-        What is written after the last column is not used.
-        """
-        pixel = self.b.value("channels")
-        step, starts = self._places()
-        with self.b.loop(first, last, step) as column:
-            offset = (left + column) * pixel
-            loads = [row.load("i8", offset, LANES * WIDE_GROUPS) for row in rows]
-            for word in range(self.geometry.words):
-                values = interleave_wide(loads[4 * word : 4 * word + 4])
-                for start, value in zip(starts, values, strict=True):
-                    self._store(column, start, word, self.dot.activation(value))
-
-    def _places(self) -> tuple[Value, list[Value]]:
-        """Columns in 64 bytes of a row, and where each 16 bytes of them are stored."""
-        b, channels = self.b, self.b.value("channels")
-        wide = [(0, i) for i in range(WIDE_GROUPS)]
-        of_two = [(i // 2, i % 2) for i in range(WIDE_GROUPS)]
-        of_one = [(i, 0) for i in range(WIDE_GROUPS)]
-        starts = [
-            [b.i64(column * self.column_bytes + group * self.group_bytes) for column, group in form]
-            for form in (wide, of_two, of_one)
-        ]
-        one, two = channels.eq(LANES), channels.eq(2 * LANES)
-        step = b.select(one, b.i64(4), b.select(two, b.i64(2), b.i64(1)))
-        return step, [
-            b.select(one, c, b.select(two, d, e)) for e, d, c in zip(*starts, strict=True)
-        ]
-
-
-def columns_for(b: Builder, geometry: Geometry, dot: Dot) -> Columns:
-    """The better way for a geometry: machines with few registers hold no columns."""
-    held = geometry.is_held and interleaves_wide(b.isa)
-    return (HeldColumns if held else StoredColumns)(b, geometry, dot)
 
 
 def _one_group(rows: list[Value]) -> list[Value]:

@@ -6,6 +6,8 @@ They are prepared for some groups of 16 channels at a time, in the stack frame:
 
 from __future__ import annotations
 
+from itertools import product
+
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import Dot, Operand
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
@@ -18,7 +20,7 @@ MOST_HELD = 6
 """Registers of weights that stay there along a row."""
 
 Place = tuple[int, int, int]
-"""Output row, kernel column, word."""
+"""Output row, first kernel column, word."""
 
 
 class Weights:
@@ -44,8 +46,9 @@ class Weights:
         self.places: list[Place] = [
             (row, kx, word)
             for row in range(geometry.rows)
-            for kx in range(geometry.kernel[1])
+            for kx in geometry.taps
             for word in range(geometry.words)
+            if geometry.uses(row, word)
         ]
         self.row_bytes = len(self.places) // geometry.rows * self.operand_bytes
         self.constants = len(self.places) * self.operand_bytes
@@ -84,15 +87,17 @@ class Weights:
         return {place: self.load(group, place) for place in self.places}
 
     def _prepare_group(self, channel: Value, target: Pointer) -> None:
-        words = self._stored_words(channel)
-        for kx in range(self.geometry.kernel[1]):
-            column = words[kx * self.column_words : (kx + 1) * self.column_words]
-            for row in range(self.geometry.rows):
-                moved = [
-                    self.geometry.moved([word[i] for word in column], row)
-                    for i in range(self.dot.words)
-                ]
-                for word, values in enumerate(zip(*moved, strict=True)):
+        g, size = self.geometry, self.column_words
+        stored = self._stored_words(channel)
+        starts = range(0, len(stored), size)
+        columns = [
+            [[word[i] for word in stored[start : start + size]] for start in starts]
+            for i in range(self.dot.words)
+        ]
+        for row, kx in product(range(g.rows), g.taps):
+            parts = [g.operands(part, row, kx) for part in columns]
+            for word, values in enumerate(zip(*parts, strict=True)):
+                if g.uses(row, word):
                     start = self.places.index((row, kx, word)) * self.operand_bytes
                     for i, value in enumerate(self.dot.weight(values)):
                         target.store(value, start + REGISTER * i, align=REGISTER)
