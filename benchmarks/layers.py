@@ -2,7 +2,7 @@
 
 A call costs microseconds before its first layer and after its last, and quantized runtimes convert
 inputs and outputs. For a layer that takes little time itself, both are removed by measuring models
-of one layer and of several, in turns, and taking the difference.
+of one layer and of several, in turns, and taking the difference. Layers that take long or read much are measured alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ LONG = 20_000_000
 SHORTEST = 1e-6
 """Milliseconds: what a difference is raised to, should noise exceed the time of a layer."""
 
+LARGE = 4 << 20
+"""Bytes of weights from which a layer is measured alone: a cache that holds them may not hold more.
+
+A difference would be that of two caches.
+"""
+
 LayerFactory = Callable[[int], Call]
 """From the number of equal layers in the model."""
 
@@ -39,7 +45,8 @@ class LayerWorkload:
     @property
     def copies(self) -> tuple[int, ...]:
         """Layers in the models that are measured."""
-        return (1,) if self.macs >= LONG else (1, 1 + EXTRA)
+        alone = self.macs >= LONG or self.bytes_read >= LARGE
+        return (1,) if alone else (1, 1 + EXTRA)
 
 
 def prepare(layer: LayerWorkload) -> dict[str, str]:

@@ -31,7 +31,7 @@ from uqfc.packing import (
     word_weights,
 )
 
-MOST_ROWS = {"vnni512": 16, "avx2": 8, "portable": 1}
+MOST_ROWS = {"vnni512": 32, "avx2": 6, "portable": 1}
 """More rows pay for the expansion of narrow weights, which then need not be decoded for each."""
 MOST_WIDE_BYTES = 8 * 1024 * 1024
 """Larger int8 weights are read faster by the hardware's own prefetching than by ours."""
