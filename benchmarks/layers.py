@@ -2,7 +2,8 @@
 
 A call costs microseconds before its first layer and after its last, and quantized runtimes convert
 inputs and outputs. For a layer that takes little time itself, both are removed by measuring models
-of one layer and of several, in turns, and taking the difference. Layers that take long or read much are measured alone.
+of one layer and of several, in turns, and taking the difference. Layers that take long or read much
+are measured alone.
 """
 
 from __future__ import annotations

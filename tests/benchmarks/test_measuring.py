@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.candidates import Candidate, UnavailableError, all_ready, is_ours, need, one_line
-from benchmarks.layers import SHORTEST, LayerWorkload, difference, measure
+from benchmarks.layers import LARGE, SHORTEST, LayerWorkload, difference, measure
 from benchmarks.measuring import Duration, Plan, summary, take_single_turns, take_turns
 from uqfc.timing import Latency
 
@@ -88,7 +88,7 @@ def test_a_layer_is_the_difference_of_two_models(overhead: float, layer: float) 
     assert difference(latency(5), latency(1), 4).median == SHORTEST
 
 
-def test_long_layers_are_measured_alone() -> None:
+def test_long_and_large_layers_are_measured_alone() -> None:
     seen: list[int] = []
 
     def factory(copies: int) -> object:
@@ -99,8 +99,10 @@ def test_long_layers_are_measured_alone() -> None:
     long = LayerWorkload("long", 10**9, {"uqfc int4": factory})  # type: ignore[dict-item]
     assert [r.candidate for r in measure(short, BRIEF).rows] == ["uqfc int4"]
     assert seen == [1, 5]
+    large = LayerWorkload("large", 1000, {"uqfc int4": factory}, LARGE)  # type: ignore[dict-item]
     measure(long, BRIEF)
-    assert seen == [1, 5, 1]
+    measure(large, BRIEF)
+    assert seen == [1, 5, 1, 1]
 
 
 def test_a_layer_without_one_of_its_models_is_missing() -> None:
