@@ -128,10 +128,15 @@ class Calibrated:
         module = self.quantized(bit_widths)
         return finish(module, self.target, self.options, self.background, name, self.keeping)
 
-    def decided(self, select: SelectBitWidthPass, trace: Trace | None = None) -> ModuleOp:
+    def decided(
+        self,
+        select: SelectBitWidthPass,
+        trace: Trace | None = None,
+        verifier: Verifier | None = None,
+    ) -> ModuleOp:
         """A copy of the network, quantized as the pass decides."""
         module = self.module.clone()
-        run_passes(module, [select, FoldCalibrationPass(), self.weights], trace)
+        run_passes(module, [select, FoldCalibrationPass(), self.weights], trace, verifier)
         return module
 
     def check(self, bit_widths: Mapping[str, str | Decision]) -> None:

@@ -167,5 +167,5 @@ def compile_read(
         granularity=calibration.weights.granularity,
         microseconds=taken,
     )
-    quantized = calibration.decided(select, trace)
-    return finish(quantized, table, options, origin, strategy, keeping, trace)
+    quantized = calibration.decided(select, trace, verifier)
+    return finish(quantized, table, options, origin, strategy, keeping, trace, verifier)

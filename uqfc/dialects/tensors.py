@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias, cast
 
@@ -88,7 +89,13 @@ def element_type(dtype: np.dtype[Any]) -> Attribute:
 
 
 def tensor_type(shape: Sequence[int], element: Attribute = f32) -> AnyTensor:
-    return TensorType(element, list(shape))
+    return _tensor_type(tuple(shape), element)
+
+
+@lru_cache(1 << 12)
+def _tensor_type(shape: Shape, element: Attribute) -> AnyTensor:
+    """Types are immutable, and every verification of an op asks for its result's."""
+    return TensorType(element, shape)
 
 
 def dense(array: Array, element: Attribute | None = None) -> DenseIntOrFPElementsAttr:
@@ -136,7 +143,7 @@ def type_of(value: SSAValue | Operation) -> AnyTensor:
     kind = SSAValue.get(value).type
     if not isinstance(kind, TensorType):
         raise VerifyException(f"expected a tensor, got {kind}")
-    if any(d < 0 for d in kind.get_shape()):
+    if min(kind.get_shape(), default=0) < 0:
         raise VerifyException(f"expected a static shape, got {kind}")
     return cast(AnyTensor, kind)
 
