@@ -18,6 +18,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, SSAValue
 
 from uqfc.codegen.builder import Builder, new_module
+from uqfc.codegen.garbage import collector_paused
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.lowering import choose
 from uqfc.codegen.parts import Parts
@@ -157,6 +158,7 @@ class Emitter:
         return self.b.pointer("arena") + view.offset.value.data
 
 
+@collector_paused()
 def emit_module(
     module: ModuleOp, input_count: int, isa: Isa, threads: int = 1, *, shared: bool = True
 ) -> Compiled:

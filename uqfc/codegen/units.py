@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from uqfc.codegen.garbage import collector_paused
+
 _REFERENCE = re.compile(r'@"([^"]+)"')
 
 
+@collector_paused()
 def split(module: Any) -> list[str]:
     """The units of an llvmlite ``ir.Module``, as text, in the order of its functions.
 
