@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
-from onnx.reference import ReferenceEvaluator
 
 from uqfc.dialects.tensors import ELEMENT_DTYPES, element_type
 from uqfc.errors import ModelError
@@ -52,6 +51,8 @@ def fold_by_reference(
     given = {n: a for n, a in zip(proto.input, arrays, strict=True) if n}
     if any(a is None or a.size > MAX_ELEMENTS for a in given.values()):
         return None
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 # slow, and few models need it
+
     node = NodeProto()
     node.CopyFrom(proto)
     node.domain = ""
