@@ -18,23 +18,27 @@ import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 from xdsl.dialects.builtin import ModuleOp
 
+from tests.memory_cache import MemoryCache
 from uqfc.dialects.tensors import Array, numpy_dtype, type_of
 from uqfc.errors import UnsupportedError
 from uqfc.frontend import import_onnx
 from uqfc.interpreter import main_function
-from uqfc.model import build
+from uqfc.model import Keeping, build
 from uqfc.pipeline import graph_passes, integer_passes, run_passes
 from uqfc.targets import host_target
 
 Runner: TypeAlias = Callable[[ModuleOp, Mapping[str, Array]], Mapping[str, Array]]
 """Computes the outputs of an imported module by name."""
 
+KERNELS = Keeping(MemoryCache())
+"""Cases are of few kernels: each is compiled once."""
+
 
 def compile_and_run(module: ModuleOp, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
     """The compiled model's outputs, which must be the interpreter's to the bit (NaN payloads and
     signs excepted: the contract does not define them)."""
     run_passes(module, [*graph_passes(), *integer_passes()])
-    model = build(module, host_target(), "host", "case", "float32")
+    model = build(module, host_target(), "host", "case", "float32", keeping=KERNELS)
     outputs = model.run(inputs)
     for name, reference in model.reference(inputs).items():
         numbers = reference.dtype.kind == "f"
