@@ -63,7 +63,7 @@ class VectorUnit:
 
 UNITS: dict[str, VectorUnit] = {
     "vnni512": VectorUnit(1.9, 2, 5, 32, 2.5, 12, 1),
-    "avx2": VectorUnit(0.33, 1, 6, 8, 6, 12, 12),
+    "avx2": VectorUnit(0.33, 1, 6, 8, 6, 12, 3),
     "portable": VectorUnit(0.1, 0.5, 6, 4, 12, 12, 24),
 }
 INT16_UNIT = VectorUnit(0.85, 1.5, 2, 16, 6, 12, 0)
