@@ -18,7 +18,8 @@ from tests.codegen.tensor_harness import (
     some_examples,
 )
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.kernels.pool import AvgPoolKernel, MaxPoolKernel, QuantizedAvgPoolKernel
+from uqfc.codegen.kernels.pool import AvgPoolKernel, MaxPoolKernel
+from uqfc.codegen.kernels.quantized_pool import GlobalAvgPoolKernel, QuantizedAvgPoolKernel
 from uqfc.codegen.kernels.tensor import Dtype
 from uqfc.codegen.kernels.window import WindowDims
 from uqfc.dialects import nn, qnn
@@ -102,3 +103,32 @@ def test_quantized_avg_pool(isa: Isa, seed: int, pool: Pool, single: bool) -> No
     )
     own = QuantizedAvgPoolKernel(isa, pool.dims, multipliers.size, zero_x, zero_y, *bounds)
     check(isa, own, op, x, multipliers)
+
+
+@every_isa
+@given(
+    seed=SEEDS,
+    size=st.sampled_from([(1, 1), (2, 2), (7, 7), (3, 20), (16, 17)]),
+    channels=st.sampled_from([1, 16, 16, 24, 32, 64, 72, 130]),
+)
+@some_examples
+def test_global_avg_pool(isa: Isa, seed: int, size: tuple[int, int], channels: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = random_array(rng, "u8", (2, *size, channels))
+    if seed % 4 == 0:
+        x[:] = 255
+    multipliers = np.array([rng.uniform(0.1, 2) / (size[0] * size[1])], np.float32)
+    zero_x, zero_y = end_or_any(rng), end_or_any(rng)
+    bounds = (min(zero_y, 4), max(zero_y, 250))
+    op = qnn.QAvgPool2dOp(
+        operand(x),
+        operand(multipliers),
+        (size, (1, 1), (0, 0, 0, 0), (1, 1)),
+        x_zero_point=zero_x,
+        zero_point=zero_y,
+        qmin=bounds[0],
+        qmax=bounds[1],
+    )
+    dims = WindowDims(2, *size, channels, 1, 1, size)
+    assert dims.is_global
+    check(isa, GlobalAvgPoolKernel(isa, dims, 1, zero_x, zero_y, *bounds), op, x, multipliers)

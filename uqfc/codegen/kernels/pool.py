@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
@@ -112,14 +112,7 @@ class PoolKernel(FunctionKernel):
                             tap = at.load(self.in_element, pixel * self.in_bytes, self.lanes)
                             state[0] = self.step(state[0], tap)
                     result = self.finish(b, state[0], count)
-                    self._store(b, out + channel * self.out_bytes, result, channels - channel)
-
-    def _store(self, b: Builder, out: Pointer, result: Value, rest: Value) -> None:
-        with b.if_else(rest.ge(self.lanes)) as (whole, part):
-            with whole:
-                out.store(result)
-            with part:
-                out.store_first(result, smaller(rest, self.lanes))
+                    store_channels(out + channel * self.out_bytes, result, channels - channel)
 
     def arguments(
         self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
@@ -140,6 +133,15 @@ class PoolKernel(FunctionKernel):
         shared[height] = end - begin
         shared[pad] = -(begin * self.dims.stride[0]) + self.dims.pad_begin[0]
         return shared
+
+
+def store_channels(out: Pointer, result: Value, rest: Value) -> None:
+    """The lanes of ``result``, or as many as there are channels left."""
+    with out.b.if_else(rest.ge(result.lanes)) as (whole, part):
+        with whole:
+            out.store(result)
+        with part:
+            out.store_first(result, smaller(rest, result.lanes))
 
 
 def _extent(first: Value, stop: Value) -> Value:
@@ -237,68 +239,3 @@ class AvgPoolKernel(PoolKernel):
         if self.count_include_pad:
             count = b.value("kernel_height") * b.value("kernel_width")
         return total / b.to_float(count)
-
-
-@dataclass(frozen=True)
-class QuantizedAvgPoolKernel(PoolKernel):
-    """``qnn.avg_pool2d``: inputs are x u8 and the multipliers, f32 [1] or [kernel size].
-
-    ``zp + rne(clamp(f32(sum of x - x_zero_point) * multipliers[taps inside - 1], …))``.
-    """
-
-    multipliers: int
-    x_zero_point: int
-    zero_point: int
-    qmin: int = 0
-    qmax: int = 255
-
-    @property
-    def name(self) -> str:
-        return f"u8_avg_pool_{self._choice}_{self.structure}__{self.isa.name}"
-
-    @property
-    def _choice(self) -> Literal["m1", "mn"]:
-        return "m1" if self.multipliers == 1 else "mn"
-
-    @property
-    def in_element(self) -> str:
-        return "i8"
-
-    @property
-    def in_bytes(self) -> int:
-        return 1
-
-    @property
-    def out_bytes(self) -> int:
-        return 1
-
-    def parameters(self) -> dict[str, str]:
-        floats = {"low": "f32", "high": "f32"}
-        return {"multipliers": "ptr", "x_zero_point": "i32", "zero_point": "i32", **floats}
-
-    @property
-    def lanes(self) -> int:
-        return 4 * LANES if self.dims.channels > 2 * LANES else LANES
-
-    def initial(self, b: Builder) -> Value:
-        return b.i32(0, self.lanes)
-
-    def step(self, total: Value, tap: Value) -> Value:
-        return total + tap.zext("i32")
-
-    def finish(self, b: Builder, total: Value, count: Value) -> Value:
-        sums = total - count.trunc("i32") * b.value("x_zero_point")
-        index = b.i64(0)
-        if self._choice == "mn":
-            index = b.select(count.gt(0), count - 1, index)
-        multiplier = b.pointer("multipliers").load("f32", index * 4, 0)
-        v = b.nan_to_zero(b.to_float(sums) * multiplier)
-        v = b.clamp(v, b.value("low"), b.value("high"))
-        return b.round_clamped(v, b.value("zero_point")).trunc("i8")
-
-    def arguments(
-        self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
-    ) -> list[Argument]:
-        low, high = float(self.qmin - self.zero_point), float(self.qmax - self.zero_point)
-        zero_points = (self.x_zero_point, self.zero_point)
-        return [inputs[0], out, *self.dims.arguments, inputs[1], *zero_points, low, high]

@@ -46,6 +46,13 @@ class WindowDims:
     pad_begin: tuple[int, int] = (0, 0)
 
     @property
+    def is_global(self) -> bool:
+        """One window, which is the image."""
+        size, out = (self.height, self.width), (self.out_height, self.out_width)
+        plain = self.dilation == (1, 1) and self.pad_begin == (0, 0)
+        return self.kernel == size and out == (1, 1) and plain
+
+    @property
     def arguments(self) -> list[Argument]:
         """In the order of ``PARAMETERS``."""
         image = (self.batch, self.height, self.width, self.channels)

@@ -14,7 +14,8 @@ from uqfc.codegen.kernels.integer_matmul import IntegerMatmulKernel
 from uqfc.codegen.kernels.lookup import LookupKernel
 from uqfc.codegen.kernels.movement import PadMode
 from uqfc.codegen.kernels.norm import LayerNormKernel, LrnKernel
-from uqfc.codegen.kernels.pool import AvgPoolKernel, MaxPoolKernel, QuantizedAvgPoolKernel
+from uqfc.codegen.kernels.pool import AvgPoolKernel, MaxPoolKernel
+from uqfc.codegen.kernels.quantized_pool import GlobalAvgPoolKernel, QuantizedAvgPoolKernel
 from uqfc.codegen.kernels.reduce import ReduceKernel, ReduceKind
 from uqfc.codegen.kernels.softmax import SoftmaxKernel
 from uqfc.codegen.kernels.take import GatherKernel, InterpolateKernel
@@ -128,9 +129,10 @@ def avg_pool(launch: LaunchOp, op: nn.AvgPool2dOp, isa: Isa) -> Choice:
 
 @lowering(qnn.QAvgPool2dOp)
 def quantized_avg_pool(launch: LaunchOp, op: qnn.QAvgPool2dOp, isa: Isa) -> Choice:
-    kernel = QuantizedAvgPoolKernel(
+    dims = window_dims(op)
+    kernel = (GlobalAvgPoolKernel if dims.is_global else QuantizedAvgPoolKernel)(
         isa,
-        window_dims(op),
+        dims,
         element_count(shape_of(op.multipliers)),
         op.x_zero_point.value.data,
         op.zero_point.value.data,
