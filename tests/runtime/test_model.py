@@ -130,6 +130,17 @@ def test_call_needs_a_single_input(jit: Model) -> None:
         jit(np.zeros(3))
 
 
+def test_inputs_may_be_read_only(model: Model) -> None:
+    inputs = toy_inputs()
+    expected = model.run(inputs)
+    for array in inputs.values():
+        array.flags.writeable = False
+    found = model.run(inputs)
+    assert {k: v.tobytes() for k, v in found.items()} == {
+        k: v.tobytes() for k, v in expected.items()
+    }
+
+
 def test_threads_get_the_same_bits(model: Model) -> None:
     inputs = [toy_inputs(seed) for seed in range(64)]
     expected = [model.run(x) for x in inputs]
