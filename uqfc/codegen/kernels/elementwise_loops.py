@@ -64,23 +64,23 @@ class Loops:
         """Vectors along the last axis, from element ``start`` on."""
         b, n = self.b, self.b.value(f"size{self.rank - 1}")
         width = DTYPE_BYTES[self.kernel.dtype]
-        read = _Reader(self, sources, self.rank - 1)
+        reader = _Reader(self, sources, self.rank - 1)
         if self.saturation:
             packed = whole_vectors(n, PACKED * LANES)
             with b.loop(start, packed, PACKED * LANES) as i:
-                out.store(self._packed([read.whole(i + LANES * v) for v in range(PACKED)]), i)
+                out.store(self._packed([reader.read(i + LANES * v) for v in range(PACKED)]), i)
             start = larger(packed, start)
         full = whole_vectors(n)
         with b.loop(start, full, LANES) as i:
-            out.store(self._chain(read.whole(i)), i * width)
+            out.store(self._chain(reader.read(i)), i * width)
         rest = n - full
         with b.when(rest.ne(0)):
-            out.store_first(self._chain(read.first(full, rest)), rest, full * width)
+            out.store_first(self._chain(reader.read(full, rest)), rest, full * width)
 
     def _repeated(self, sources: Sequence[Pointer], out: Pointer) -> None:
         """Blocks of the last axis, each for all of the axis before it; then what is left.
 
-        A block is 64 elements, or 16 of four rows at a time.
+        A block is 64 elements, or at most 16 of four rows at a time.
         """
         b, rows = self.b, self.b.value(f"size{self.rank - 2}")
         n = self.b.value(f"size{self.rank - 1}")
@@ -98,23 +98,41 @@ class Loops:
             same = [{k: once.lanes(k, p) for k in self.kernel.repeats} for p in positions]
             with b.loop(0, rows) as row:
                 places, target = at(row)
-                read = _Reader(self, places, self.rank - 1)
-                vectors = [read.whole(p, known) for p, known in zip(positions, same, strict=True)]
+                reader = _Reader(self, places, self.rank - 1)
+                vectors = [
+                    reader.read(p, known=known) for p, known in zip(positions, same, strict=True)
+                ]
                 target.store(self._packed(vectors), i)
         together = whole_vectors(rows, PACKED)
-        with b.loop(packed, full, LANES) as i:
-            known = {k: once.lanes(k, i) for k in self.kernel.repeats}
+
+        def of_four_rows(i: Value, count: Value | None) -> None:
+            known = {k: once.lanes(k, i, count) for k in self.kernel.repeats}
             with b.loop(0, together, PACKED) as row:
                 starts = [at(row + v) for v in range(PACKED)]
                 readers = [_Reader(self, places, self.rank - 1) for places, _ in starts]
-                bytes_of = self._packed([read.whole(i, known) for read in readers])
-                if self.kernel.joined:
-                    starts[0][1].store(bytes_of, i)
-                else:
-                    for v, (_, target) in enumerate(starts):
-                        target.store(bytes_of.shuffle(range(LANES * v, LANES * (v + 1))), i)
-        with b.loop(b.select(full.lt(n), b.i64(0), together), rows) as row:
-            self._dense(*at(row), b.select(row.lt(together), full, packed))
+                bytes_of = self._packed([reader.read(i, count, known) for reader in readers])
+                self._store_rows([target for _, target in starts], bytes_of, i, count)
+
+        with b.loop(packed, full, LANES) as i:
+            of_four_rows(i, None)
+        with b.when(full.lt(n)):
+            of_four_rows(full, n - full)
+        with b.loop(together, rows) as row:
+            self._dense(*at(row), packed)
+
+    def _store_rows(
+        self, targets: Sequence[Pointer], bytes_of: Value, i: Value, count: Value | None
+    ) -> None:
+        """Of each row 16 elements, or ``count`` < 16, from element ``i`` on."""
+        if count is None and self.kernel.joined:
+            targets[0].store(bytes_of, i)
+            return
+        for v, target in enumerate(targets):
+            part = bytes_of.shuffle(range(LANES * v, LANES * (v + 1)))
+            if count is None:
+                target.store(part, i)
+            else:
+                target.store_first(part, count, i)
 
     def _interleaved(self, sources: Sequence[Pointer], out: Pointer) -> None:
         """Vectors along the last axis but one; channels are interleaved when stored."""
@@ -131,7 +149,7 @@ class Loops:
             start = whole_vectors(n, PACKED * LANES)
             with b.loop(0, start, PACKED * LANES) as i:
                 bytes_of = [
-                    self._packed([r.whole(i + LANES * v) for v in range(PACKED)]) for r in readers
+                    self._packed([r.read(i + LANES * v) for v in range(PACKED)]) for r in readers
                 ]
                 for v in range(PACKED):
                     lanes = range(LANES * v, LANES * (v + 1))
@@ -139,10 +157,10 @@ class Loops:
                         out + (i + LANES * v) * pixel, [c.shuffle(lanes) for c in bytes_of]
                     )
         with b.loop(start, full, LANES) as i:
-            store_interleaved(out + i * pixel, [self._chain(r.whole(i)) for r in readers])
+            store_interleaved(out + i * pixel, [self._chain(r.read(i)) for r in readers])
         rest = n - full
         with b.when(rest.ne(0)):
-            parts = [self._chain(r.first(full, rest)) for r in readers]
+            parts = [self._chain(r.read(full, rest)) for r in readers]
             (out + full * pixel).store_first(interleave(parts), rest * channels)
 
     def _chain(self, lanes: list[Value]) -> Value:
@@ -189,24 +207,25 @@ class _Reader:
             if self.kernel.reads[i] == "splat"
         }
 
-    def whole(self, position: Value, known: Mapping[int, Value] | None = None) -> list[Value]:
-        """16 elements of each input; those of some may be ``known``."""
+    def read(
+        self,
+        position: Value,
+        count: Value | None = None,
+        known: Mapping[int, Value] | None = None,
+    ) -> list[Value]:
+        """16 elements of each input; those of some may be ``known``.
+
+        Or ``count`` < 16: the other lanes hold anything.
+        """
         given = known or {}
         places = range(len(self.sources))
-        return [given[i] if i in given else self.lanes(i, position) for i in places]
-
-    def lanes(self, i: int, position: Value) -> Value:
-        """16 elements of one input."""
-        return self._lanes(i, position, None)
-
-    def first(self, position: Value, count: Value) -> list[Value]:
-        """``count`` < 16 elements; the other lanes hold anything."""
-        return [self._lanes(i, position, count) for i in range(len(self.sources))]
+        return [given[i] if i in given else self.lanes(i, position, count) for i in places]
 
     def _element(self, i: int) -> str:
         return MEMORY_ELEMENTS[self.kernel.inputs[i].dtype]
 
-    def _lanes(self, i: int, position: Value, count: Value | None) -> Value:
+    def lanes(self, i: int, position: Value, count: Value | None = None) -> Value:
+        """16 elements of one input, or ``count`` < 16."""
         dtype, element, source = self.kernel.inputs[i].dtype, self._element(i), self.sources[i]
         start = position * DTYPE_BYTES[dtype]
         match self.kernel.reads[i]:
