@@ -186,7 +186,7 @@ def _threads(info: ModelInfo, wanted: int | None) -> int:
 def _address(array: Array) -> int:
     """Of a C-contiguous array; ctypes finds it several times faster where it may write to it."""
     if array.flags.writeable and array.size:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
     return array.__array_interface__["data"][0]
 
 

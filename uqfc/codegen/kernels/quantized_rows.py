@@ -39,7 +39,7 @@ less the zero point, which is ``pad_value``."""
 
 MOST_CHANNELS = 4
 LEAST_INT = -(2**31)
-SMALLER = f"llvm.smin.v{LANES}i32"
+"""What numbers that do not fit int32, and NaN, are converted to."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class _Rows:
 
         def rounded(vectors: list[Value]) -> Value:
             words = [self._quotient(v) for v in vectors]
-            kind = llvm_type("i32", LANES)
-            least[:] = [reduce(lambda a, w: b.intrinsic(SMALLER, kind, a, w), words, least[0])]
+            name, kind = f"llvm.smin.v{LANES}i32", llvm_type("i32", LANES)
+            least[:] = [reduce(lambda a, w: b.intrinsic(name, kind, a, w), words, least[0])]
             return self._packed(words)
 
         self._pixels(source, target, columns, rounded, least)
