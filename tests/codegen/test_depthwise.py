@@ -161,7 +161,7 @@ def test_kernel_names() -> None:
     wide = dataclasses.replace(dims, in_channels=32, out_channels=32, groups=32)
     name = "u8_i4c_dwconv_5x3s2x32_u8__avx2"
     assert depthwise_spec(AVX2, wide, "u4", Epilogue("u8"), fits_int16=True).name == name
-    name = "u8_i4c_dwconv_5x3s2x16_u8__avx2"
+    name = "u8_i4c_dwconv_5x3s2oddx16_u8__avx2"
     assert depthwise_spec(AVX2, wide, "u4", Epilogue("u8")).name == name
 
 

@@ -43,6 +43,8 @@ class DepthwiseSpec:
     blocks: tuple[int, ...]
     """Channels that are done at a time: 64, 16, or 64 and for what is left 16; 32 in pairs."""
     epilogue: Epilogue
+    odd: bool = False
+    """Steps have two output rows, but the last one of an image."""
     pixels: int = 0
     """Outputs of a row that are done at a time where input columns are stored; 0: does not care."""
 
@@ -52,7 +54,8 @@ class DepthwiseSpec:
         dilation = f"d{_pair(self.dilation)}" if self.dilation != (1, 1) else ""
         blocks = "".join(f"x{channels}" for channels in self.blocks)
         pixels = f"p{self.pixels}" if self.pixels else ""
-        tile = f"{height}x{width}s{_pair(self.stride)}{dilation}{pixels}{blocks}"
+        odd = "odd" if self.odd else ""
+        tile = f"{height}x{width}s{_pair(self.stride)}{dilation}{odd}{pixels}{blocks}"
         weights = STORAGE_NAMES[self.storage]
         return f"u8_{weights}_dwconv_{tile}_{self.epilogue.name}__{self.isa.name}"
 
@@ -142,7 +145,10 @@ class DepthwiseSpec:
         if self.pairs:
             PairsBody(b, self.geometry, self.storage, self.epilogue).run()
         else:
-            DepthwiseBody(b, self.geometry, self.blocks, self.storage, self.epilogue).run()
+            body = DepthwiseBody(
+                b, self.geometry, self.blocks, self.storage, self.epilogue, odd=self.odd
+            )
+            body.run()
         return b.ret()
 
 
@@ -175,10 +181,9 @@ def depthwise_spec(
     )
     if fits_int16 and sums_pairs(isa, dims.in_channels, storage, epilogue):
         return replace(narrow, blocks=(CHANNELS,))
-    if not interleaves_wide(isa):
-        return narrow
-    if not narrow.geometry.is_held:
-        return replace(narrow, pixels=pixels_of(dims.out_width))
-    if not narrow.geometry.broad.is_held:
-        return narrow
-    return replace(narrow, blocks=blocks_of(dims.in_channels))
+    spec = narrow
+    if interleaves_wide(isa) and not narrow.geometry.is_held:
+        spec = replace(narrow, pixels=pixels_of(dims.out_width))
+    elif interleaves_wide(isa) and narrow.geometry.broad.is_held:
+        spec = replace(narrow, blocks=blocks_of(dims.in_channels))
+    return replace(spec, odd=spec.geometry.rows == 2 and dims.out_height % 2 == 1)

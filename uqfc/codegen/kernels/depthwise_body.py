@@ -3,7 +3,8 @@
 For each strip of steps and some groups of channels the weights are prepared once. Segment after
 segment of the rows, the steps' input columns are interleaved to words (``depthwise_columns``); a
 dot product takes one word and so four taps. Four outputs of 16 channels are rounded and packed
-together. Rows outside the image are a row of padding.
+together. Rows outside the image are a row of padding. ``odd``: the last of the steps of an image,
+which are of two rows, has only one.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ class DepthwiseBody:
         blocks: Sequence[int],
         storage: Storage,
         epilogue: Epilogue,
+        *,
+        odd: bool,
     ) -> None:
         self.b = b
         self.geometry = geometry
+        self.odd = odd
         self.epilogue = epilogue
         self.dot = dot_for(b.isa, KINDS[storage])
         self.pixel = b.value("channels")
@@ -118,16 +122,27 @@ class DepthwiseBody:
         count = smaller(width - x, columns.segment)
         step = Step(row, x * g.stride[1] - get("pad_x"), y, count, begins)
         lines = [
-            Line(
-                ((out_row + i) * width + x) * self.pixel,
-                b.select((y + i).lt(get("out_height")), count, b.i64(0)),
-            )
-            for i in range(g.rows)
+            Line(((out_row + i) * width + x) * self.pixel + channel, count) for i in range(g.rows)
         ]
         columns.prepare(step, groups)
-        with b.loop(0, columns.blocks(groups)) as group:
-            state = columns.start(step, group)
-            self._segment(columns, state, lines, count, channel + group * LANES, group)
+        if not self.odd:
+            self._groups(columns, step, lines, channel, groups)
+            return
+        with b.if_else((y + 1).lt(get("out_height"))) as (two, one):
+            with two:
+                self._groups(columns, step, lines, channel, groups)
+            with one:
+                self._groups(columns, step, lines[:1], channel, groups)
+
+    def _groups(
+        self, columns: Columns, step: Step, lines: list[Line], channel: Value, groups: Value
+    ) -> None:
+        """The outputs of a step in these rows, block after block of its groups of channels."""
+        with self.b.loop(0, columns.blocks(groups)) as group:
+            first = group * LANES
+            moved = [Line(line.first + first, line.count) for line in lines]
+            rest = self.pixel - channel - first
+            self._segment(columns, columns.start(step, group), moved, rest, group)
 
     def _input_row(self, above: Value, row: Value) -> Pointer:
         """A row of the image, or the row of padding."""
@@ -142,11 +157,10 @@ class DepthwiseBody:
         columns: Columns,
         state: list[Any],
         lines: list[Line],
-        count: Value,
-        channel: Value,
+        rest: Value,
         group: Value,
     ) -> None:
-        """The outputs of a block of channels; their ``count`` pixels are those of the widest line.
+        """The outputs of a block of channels, of which ``rest`` are left.
 
         ``state`` is that of the columns.
         """
@@ -155,16 +169,15 @@ class DepthwiseBody:
             self.weights.memory + (group + i) * self.weights.group_bytes for i in range(g.groups)
         ]
         held = self.weights.held(groups[0]) if g.groups == 1 else {}
-        rest = self.pixel - channel
-        whole = b.select(rest.ge(LANES * g.groups), lines[-1].count - (g.pixels - 1), b.i64(0))
-        lines = [Line(line.first + channel, line.count) for line in lines]
+        rows, count = len(lines), lines[0].count
+        whole = b.select(rest.ge(LANES * g.groups), count - (g.pixels - 1), b.i64(0))
         carried = [*state, b.i64(0)]
         with b.loop(0, count, g.pixels, carry=carried) as x:
             state, element = carried[:-1], carried[-1]
             if isinstance(columns, StoredColumns) and columns.one_by_one:
-                sums = self._sums_one_by_one(columns, state, groups[0])
+                sums = self._sums_one_by_one(columns, state, rows, groups[0])
             else:
-                sums = self._sums(columns, state, groups, held)
+                sums = self._sums(columns, state, rows, groups, held)
             state = columns.advance(state)
             places = [Line(line.first + element, line.count - x) for line in lines]
             multipliers = [self.weights.multiplier(each) for each in groups]
@@ -180,15 +193,16 @@ class DepthwiseBody:
         self,
         columns: Columns,
         state: list[Any],
+        rows: int,
         groups: list[Pointer],
         held: dict[Place, Operand],
     ) -> list[Sum]:
         """Pixel after pixel, each row's, group after group."""
         g = columns.geometry
-        numbers = list(product(range(g.pixels), range(g.rows), range(g.groups)))
+        numbers = list(product(range(g.pixels), range(rows), range(g.groups)))
         addends = [self.weights.addend(group) for group in groups]
         sums = {number: addends[number[2]] for number in numbers}
-        for word, kx, row in product(range(g.words), g.taps, range(g.rows)):
+        for word, kx, row in product(range(g.words), g.taps, range(rows)):
             if not g.uses(row, word):
                 continue
             place = (row, kx, word)
@@ -200,12 +214,12 @@ class DepthwiseBody:
         return [Sum(*number, sums[number]) for number in numbers]
 
     def _sums_one_by_one(
-        self, columns: StoredColumns, state: list[Any], group: Pointer
+        self, columns: StoredColumns, state: list[Any], rows: int, group: Pointer
     ) -> list[Sum]:
         """One vector after the other: for machines with few registers."""
         b, g = self.b, columns.geometry
         addend = self.weights.addend(group)
-        with b.loop(0, g.rows) as row:
+        with b.loop(0, rows) as row:
             weights = group + row * self.weights.row_bytes
             with b.loop(0, g.pixels) as p:
                 pixel = columns.pixel(state, p)
@@ -221,7 +235,7 @@ class DepthwiseBody:
                 self.sums.store(total, (row * g.pixels + p) * LINE)
         return [
             Sum(p, row, 0, self.sums.load_i32((row * g.pixels + p) * LINE))
-            for row, p in product(range(g.rows), range(g.pixels))
+            for row, p in product(range(rows), range(g.pixels))
         ]
 
     def _parts(self, g: Geometry, word: int) -> slice:
