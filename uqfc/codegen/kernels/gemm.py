@@ -15,7 +15,7 @@ from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.operands import GemmDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, emit_padding
-from uqfc.codegen.kernels.product import LINES_BYTES, Product
+from uqfc.codegen.kernels.product import LINES_BYTES, ROWS_BYTES, Product
 from uqfc.codegen.kernels.tile import overlap_name, overlap_of, tile_sizes
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
@@ -95,12 +95,18 @@ class GemmSpec:
         return dims.rows * (dims.lda + dims.n * self.epilogue.element_bytes)
 
     def strip_rows(self, dims: GemmDims) -> int:
-        """Rows whose inputs and outputs are in the first level cache together."""
+        """Rows that all panels of a block are applied to before the next ones.
+
+        Their inputs and outputs are in the first level cache together; all rows, where blocks are
+        single panels.
+        """
+        if self._rows_bytes(dims) <= ROWS_BYTES:
+            return round_up(dims.rows, self.tile_rows)
         size = dims.lda + dims.n * self.epilogue.element_bytes
         return round_up(max(LINES_BYTES // size, LEAST_ROWS), self.tile_rows)
 
     def most_strips(self, dims: GemmDims) -> int:
-        """Strips that all panels are applied to before the next ones."""
+        """Strips that all blocks are applied to before the next ones."""
         return max(1, MOST_BYTES // (dims.lda * self.strip_rows(dims)))
 
     def parameters(self) -> dict[str, str]:
