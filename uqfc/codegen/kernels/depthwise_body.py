@@ -57,7 +57,7 @@ class DepthwiseBody:
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
         self.weights = Weights(b, geometry, self.dot, storage, groups, multipliers=multiplies)
         self.sums = b.stack(geometry.rows * VECTORS * LINE)
-        self.outputs = Outputs(b, epilogue, VECTORS * geometry.pixels)
+        self.outputs = Outputs(b, epilogue, max(VECTORS, geometry.pixels))
 
     # --- loops ---------------------------------------------------------------------------------
 
@@ -68,6 +68,9 @@ class DepthwiseBody:
             b.pointer("padding").store(fill, offset)
         with b.loop(get("begin"), get("end"), get("strip")) as first:
             last = smaller(first + get("strip"), get("end"))
+            image = first // get("image_steps")
+            y = (first - image * get("image_steps")) * self.geometry.rows
+            position = [image * get("height"), y, image * get("out_height") + y]
             channel = b.i64(0)
             for i, columns in enumerate(self.forms):
                 left = 0 if i == len(self.forms) - 1 else MOST_SCATTERED
@@ -78,19 +81,27 @@ class DepthwiseBody:
                     groups = columns.groups(self.pixel - state[0])
                     self.weights.prepare(state[0], groups)
                     with b.loop(0, get("out_width"), columns.segment) as x:
-                        self._steps(columns, first, last, x, state[0], groups)
+                        self._steps(columns, first, last, position, x, state[0], groups)
                     state[0] = state[0] + groups * LANES
                 channel = state[0]
 
     def _steps(
-        self, columns: Columns, first: Value, last: Value, x: Value, channel: Value, groups: Value
+        self,
+        columns: Columns,
+        first: Value,
+        last: Value,
+        position: list[Value],
+        x: Value,
+        channel: Value,
+        groups: Value,
     ) -> None:
-        """Steps ``first … last - 1`` of a segment and some groups of channels."""
+        """Steps ``first … last - 1`` of a segment and some groups of channels.
+
+        ``position``: the number of image rows before the image, the output row in it, and its
+        number in the batch.
+        """
         b, get, rows = self.b, self.b.value, self.geometry.rows
-        image = first // get("image_steps")
-        y = (first - image * get("image_steps")) * rows
-        # image rows before the image, the output row in it, and its number in the batch
-        state = [image * get("height"), y, image * get("out_height") + y]
+        state = list(position)
         with b.loop(first, last, carry=state) as number:
             above, y, out_row = state
             begins = number.eq(first) | y.eq(0)

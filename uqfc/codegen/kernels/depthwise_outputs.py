@@ -30,6 +30,15 @@ class Sum:
     row: int
     group: int
     value: Value
+    part: int | None = None
+    """Which 16 lanes of ``value`` it is, if that holds more than one."""
+
+    @property
+    def lanes(self) -> Value:
+        """To be stored; taken out where they are, as one instruction does both."""
+        if self.part is None:
+            return self.value
+        return self.value.shuffle(range(LANES * self.part, LANES * (self.part + 1)))
 
 
 class Outputs:
@@ -77,10 +86,7 @@ class Outputs:
         packed = self.saturation.pack([vector.value for vector in vectors])
         if g.groups > 1:
             return [replace(vectors[0], value=packed)]
-        return [
-            replace(vector, value=packed.shuffle(range(LANES * i, LANES * (i + 1))))
-            for i, vector in enumerate(vectors)
-        ]
+        return [replace(vector, value=packed, part=i) for i, vector in enumerate(vectors)]
 
     def _residual(self, place: Line, group: int, p: int) -> Value | None:
         """Of pixel ``p``; anything if there is no such pixel."""
@@ -98,7 +104,7 @@ class Outputs:
         for piece in pieces:
             target = out + places[piece.row].first * size
             offset = self.pixel * (piece.pixel * size) + piece.group * (LANES * size)
-            target.store(piece.value, offset)
+            target.store(piece.lanes, offset)
 
     def store_some(self, places: list[Line], pieces: list[Sum], rest: Value) -> None:
         """The pixels that exist, and of each the ``rest`` channels that do."""
@@ -109,10 +115,10 @@ class Outputs:
         """Of one row; in a loop, as code for a pixel's tail can be long."""
         b, size = self.b, self.epilogue.element_bytes
         for i, piece in enumerate(pieces):
-            self.parts.store(piece.value, i * LINE)
+            self.parts.store(piece.lanes, i * LINE)
         groups = [piece.group * LANES for piece in pieces if piece.pixel == 0]
         out = b.pointer("out") + place.first * size
-        lanes = pieces[0].value.lanes
+        lanes = pieces[0].lanes.lanes
         with b.loop(0, smaller(place.count, len(pieces) // len(groups))) as p:
             part = self.parts + p * (LINE * len(groups))
             for i, channel in enumerate(groups):
