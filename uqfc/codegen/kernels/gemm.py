@@ -211,11 +211,15 @@ class GemmSpec:
 
 
 def tile_heights(isa: Isa, rows: int) -> list[int]:
-    """Rows that a tile for lines of ``rows`` rows may have, largest first: not all, to be few."""
+    """Rows that a tile for lines of ``rows`` rows may have, largest first: not all, to be few.
+
+    Single rows are for products of one, or where no tile is high.
+    """
     most = min(rows, isa.tile_rows)
     if 0 < 2 * isa.overlapped_rows <= rows:
         most = isa.overlapped_rows
-    return [r for r in range(most, 0, -1) if r == most or r not in DOMINATED]
+    least = 2 if most > 2 else 1
+    return [r for r in range(most, least - 1, -1) if r == most or r not in DOMINATED]
 
 
 def best_tile_rows(isa: Isa, rows: int, steps: int) -> int:

@@ -20,8 +20,9 @@ from typing import Any
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import Operand, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.expand import ALL_BYTES
 from uqfc.codegen.kernels.tile import tile_sizes
-from uqfc.codegen.kernels.tile_sums import ALL_BYTES, ROWS_PER_POINTER
+from uqfc.codegen.kernels.tile_sums import ROWS_PER_POINTER
 from uqfc.codegen.kernels.writing import TileWriter
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, Storage

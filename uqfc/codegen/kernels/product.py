@@ -33,7 +33,7 @@ LINES_BYTES = 20 * 1024
 class Product:
     """``out = epilogue(a @ weights.T)`` for lines of pixels whose K are in segments; see ``Tile``.
 
-    Panels of narrow weights are expanded to int8 in scratch memory, but for INT4 in single rows.
+    Panels of narrow weights are expanded to int8 in scratch memory.
     """
 
     isa: Isa
@@ -45,7 +45,7 @@ class Product:
 
     @property
     def expands(self) -> bool:
-        return self.storage == "u2" or (self.storage == "u4" and self.tile_rows > 1)
+        return self.storage in NARROW_BITS
 
     @property
     def sums_in_int16(self) -> bool:
@@ -71,7 +71,7 @@ class Product:
 
     def tile(self, channels: int) -> Tile:
         lanes = min(channels, LANES)
-        source = "s4" if self.expands or self.storage == "u2" else self.storage
+        source = self.storage if self.storage in ("s8", "s16") else "s4"
         vectors = channels // lanes
         rows = self.tile_rows
         if self.overlap:  # as many sums as a full panel has
@@ -118,9 +118,8 @@ class Product:
         if scratch is None:
             raise ValueError("a product of narrow weights needs scratch memory")
         packed = word_weights(self.storage)
-        group = 4 if self.expands else packed
         arguments: list[Pointer | Value | int]
-        arguments = [-(-layout.segment_k // group), layout.padded_k // packed]
+        arguments = [-(-layout.segment_k // 4), layout.padded_k // packed]
         arguments += [
             layout.n,
             *(channels or (0, layout.n)),
@@ -137,9 +136,8 @@ class Product:
 
     def emit(self, module: Any, isa: Isa) -> Any:
         """The function, emitted once."""
-        storage = "n4" if self.storage == "u4" and not self.expands else self.storage
         size = f"{self.tile_rows}x{isa.panel}" + overlap_name(self.overlap)
-        name = f"product_{storage}_{size}_{self.epilogue.name}__{isa.name}"
+        name = f"product_{self.storage}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
         tiles = {c: self.tile(c).emit(module, isa) for c in reversed(isa.tile_channels)}
@@ -242,6 +240,4 @@ class _Panels:
         }
         if epilogue.residual:
             own["residual"] = rows[2] + channel
-        if self.expand is None and self.zero_points is not None:
-            own["zero_points"] = self.zero_points + (first + channel)
         b.call_with(self.tiles[size], changed | own)

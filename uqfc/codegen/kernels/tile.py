@@ -12,7 +12,7 @@ from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import DotKind, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.int16_sums import Int16Sums, sums_in_int16
-from uqfc.codegen.kernels.tile_sums import Source, TileSums
+from uqfc.codegen.kernels.tile_sums import TileSums
 from uqfc.codegen.kernels.writing import Piece, TileWriter
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import Storage
@@ -46,27 +46,18 @@ class Tile:
     """The outputs of one panel: ``rows`` by ``16 * vectors`` sums over K at a time in registers.
 
     What is left of a line is done in half as many rows (``tile_sizes``) and row by row. ``source``
-    is how the panel is stored: ``s8``, ``s16``, ``s4`` (int8 with |w| <= 15) or ``u4`` (nibbles,
-    decoded in registers, for one row; the zero point meets the sum of the activations).
+    is how the panel is stored: int8 if ``s8`` or ``s4``, int16.
     """
 
     rows: int
     vectors: int
-    source: Source
+    source: DotKind
     epilogue: Epilogue
     lanes: int = LANES
     """8 for the first half of a panel of one vector."""
     overlap: int = 0
     """Groups of four K among which the outputs of the tile before are computed: segments have at
     least as many. 0: outputs are computed after their sums."""
-
-    def __post_init__(self) -> None:
-        if self.source == "u4" and self.rows != 1:
-            raise ValueError("a tile of nibbles has one row")
-
-    @property
-    def dot(self) -> DotKind:
-        return "s4" if self.source == "u4" else self.source
 
     def parameters(self) -> dict[str, str]:
         """Names and kinds of the function's parameters.
@@ -79,7 +70,6 @@ class Tile:
         parameters = {"a": "ptr", "lda": "i64", "pixels": "i64", "lines": "i64", "line": "i64"}
         parameters |= {"offsets": "ptr", "segments": "i64", "steps": "i64"}
         parameters |= {"weights": "ptr", "addend": "ptr", "multiplier": "ptr", "count": "i64"}
-        parameters |= {"zero_points": "ptr"} if self.source == "u4" else {}
         parameters |= {"out": "ptr", "ldc": "i64"}
         parameters |= {"residual": "ptr", "ldr": "i64"} if self.epilogue.residual else {}
         return parameters | self.epilogue.scalars()
@@ -105,7 +95,7 @@ class _TileEmitter:
     def __init__(self, tile: Tile, b: Builder) -> None:
         self.tile = tile
         self.b = b
-        self.sums = TileSums(b, dot_for(b.isa, tile.dot), tile.vectors, tile.lanes, tile.source)
+        self.sums = TileSums(b, dot_for(b.isa, tile.source), tile.vectors, tile.lanes)
         self.sums_of = self.sums.of
         if sums_in_int16(b.isa, tile.source):
             self.sums_of = Int16Sums(b, tile.vectors, tile.lanes).of
