@@ -42,7 +42,7 @@ time; depthwise has ``3x3s1x64x16``: kernel size, stride (``s2x1`` if the two di
 there is any, channels at a time and those at a time of what is left, or ``5x5s1p7x16``, where
 input columns are stored: outputs of a row at a time and their channels. ``odd``: two output rows at
 a time, but the last one of an image. ``conv_valid`` reads images that need no padding where they
-are; a convolution that is a matrix product is ``gemm``.
+are; a convolution that is a matrix product is ``gemm``. A product of few rows is ``gemv``.
 ``conv_3x3x3s2_8x16c4`` keeps the weights of 16 channels in registers: kernel size, channels of the
 image, stride; ``joined`` if there are no more than 16. On matrix tiles the ``tile`` is
 ``32x32c64`` and the end ``amx``.
