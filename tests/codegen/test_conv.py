@@ -25,6 +25,7 @@ from tests.codegen.harness import (
     run_kernel,
 )
 from uqfc import numerics
+from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, PORTABLE, VNNI512, Isa
 from uqfc.codegen.kernels import (
@@ -177,6 +178,41 @@ def test_conv_with_its_weights_in_registers(
     out = run_kernel(spec, dims, isa, read, flat, unused, epilogue, slack=slack)
     sums = convolution_sums(x, problem, dims)
     np.testing.assert_array_equal(out, definition(sums, problem, unused, epilogue))
+
+
+@pytest.mark.parametrize("isa", host_isas("vnni512"))
+@pytest.mark.parametrize("first", [0, 1])
+def test_kernels_of_one_module_pad_as_they_need(isa: Isa, first: int) -> None:
+    """Pixels of three bytes take four in the strip of one of them only, whichever is made first."""
+    rng, epilogue = np.random.default_rng(9), Epilogue("u8")
+    dims = ConvDims(1, 9, 11, 3, 9, 11, 16, (3, 3), (1, 1), (1, 1), (1, 1))
+    plain = conv_spec(isa, dims, "s8", epilogue)
+    joined = in_pixels(plain, dims)
+    assert joined is not None
+    problem = random_problem(rng, (16, 3, 3, 3), "s8", epilogue)
+    x = random_activations(rng, (1, 9, 11, 3))
+    module = new_module(isa, "test")
+    names = ["x", "addend", "multiplier", "scratch", "plain", "one", "joined", "other"]
+    b = Builder.function(module, isa, "run", internal=False, **dict.fromkeys(names, "ptr"))
+    p = {name: b.pointer(name) for name in names}
+    calls = [(plain, "plain", "one"), (joined, "joined", "other")]
+    for spec, weights, out in (calls, calls[::-1])[first]:
+        constants = (p[weights], p["addend"], p["multiplier"])
+        operands = Operands(p["x"], *constants, p[out], scratch=p["scratch"])
+        spec.call(b, operands, dims, problem.scalars)
+    b.ret()
+    run = jit.load(jit.compile_object(module, isa), ["run"]).function("run", *["ptr"] * len(names))
+    arrays = [np.append(x.reshape(-1), np.zeros(GUARD, np.uint8))]
+    arrays += [plain.pad(dims, problem.addend), plain.pad(dims, problem.multiplier)]
+    scratch = max(spec.scratch_bytes(dims) for spec, *_ in calls) + GUARD
+    arrays += [np.zeros(scratch, np.uint8)]
+    outs = [np.zeros((1, 9, 11, 16), np.uint8) for _ in calls]
+    for (spec, *_), out in zip(calls, outs, strict=True):
+        arrays += [spec.pack(dims, problem.weights.reshape(16, -1)), out]
+    run(*[array.ctypes.data for array in arrays])
+    expected = definition(convolution_sums(x, problem, dims), problem, outs[0], epilogue)
+    for out in outs:
+        np.testing.assert_array_equal(out, expected)
 
 
 def test_which_convolutions_keep_their_weights_in_registers() -> None:

@@ -178,6 +178,15 @@ def test_missing_operands_are_named() -> None:
         gemm_spec(AVX2, dims, "s8", Epilogue("u8", None, True)).call(b, operands, dims, Scalars())
 
 
+def test_tiles_do_not_overlap_further_than_k_reaches() -> None:
+    b = Builder.function(new_module(VNNI512, "test"), VNNI512, "run", p="ptr")
+    operands = Operands(*[b.pointer("p")] * 7)
+    spec = gemm_spec(VNNI512, GemmDims.dense(196, 64, 32), "u4", Epilogue("u8"))
+    assert spec.overlap == 8
+    with pytest.raises(ValueError, match="is not a kernel of"):
+        spec.call(b, operands, GemmDims.dense(196, 28, 32), Scalars())
+
+
 def test_impossible_epilogues_are_refused() -> None:
     relu = next(e.activation for e in EPILOGUES if e.name == "relu_add_f32")
     with pytest.raises(ValueError, match="'relu' is a clamp"):

@@ -21,9 +21,9 @@ from tests.codegen.harness import (
     run_kernel,
 )
 from uqfc.codegen import jit
-from uqfc.codegen.builder import new_module
+from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AMX, AVX2, ISAS, PORTABLE, VNNI512, Isa
-from uqfc.codegen.kernels import Epilogue, GemmDims
+from uqfc.codegen.kernels import Epilogue, GemmDims, Operands, Scalars
 from uqfc.codegen.kernels.choice import gemm_alternatives
 from uqfc.codegen.kernels.gemv import LARGEST_K, MOST_ROWS, MOST_WIDE_BYTES, GemvSpec, gemv_spec
 from uqfc.packing import NARROW_BITS, Storage
@@ -141,6 +141,15 @@ def test_few_rows_are_for_this_kernel() -> None:
 )
 def test_other_products_are_not(isa: Isa, dims: GemmDims, storage: Storage) -> None:
     assert not any("_gemv_" in name for name in chosen(isa, dims, storage))
+
+
+def test_more_rows_and_longer_sums_are_refused() -> None:
+    b = Builder.function(new_module(VNNI512, "test"), VNNI512, "run", p="ptr")
+    operands = Operands(*[b.pointer("p")] * 7)
+    spec = GemvSpec(VNNI512, "u4", 1, Epilogue("u8"))
+    for rows, k in ((MOST_ROWS["vnni512"] + 1, 64), (1, LARGEST_K + 1)):
+        with pytest.raises(ValueError, match="is not a kernel of"):
+            spec.call(b, operands, GemmDims.dense(rows, k, 32), Scalars())
 
 
 def test_tiles_are_no_higher_than_their_rows() -> None:

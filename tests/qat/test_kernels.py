@@ -100,6 +100,24 @@ def test_new_constants_need_no_new_code(geometry: Geometry, seed: int, target: s
         assert_same(run(code, operands, threads), expected(geometry, operands))
 
 
+@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("weight", [(17, 300), (17, 3, 3, 33), (33, 7, 7, 1)])
+@pytest.mark.parametrize("lowest", [False, True])
+def test_the_code_proves_nothing_of_its_first_weights(
+    target: str, weight: tuple[int, ...], lowest: bool
+) -> None:
+    """Sums as large as there are, of constants that are given later."""
+    x = (1, 300) if len(weight) == 2 else (1, 7, 7, 33)
+    groups = 33 if weight[-1] == 1 else 1
+    pads = (weight[1] // 2,) * 4 if len(weight) == 4 else (0, 0, 0, 0)
+    geometry = Geometry(x, weight, "u4", 0, padding=pads, groups=groups)
+    operands = operands_of(geometry, 2, 1)
+    operands.x[:] = 255
+    operands.weight[:] = 0 if lowest else 15
+    operands.zero_point[:] = 15 if lowest else 0
+    assert_same(run(layer_code(geometry, target), operands), expected(geometry, operands))
+
+
 @FEW
 @given(geometries(), SEEDS, TARGET)
 def test_images_of_a_batch_do_not_see_each_other(

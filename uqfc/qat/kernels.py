@@ -37,6 +37,8 @@ from uqfc.targets import load_target
 
 U8 = NDArray[np.uint8]
 ELEMENTS: dict[Storage, Attribute] = {"s8": i8, "u4": ui4, "s16": i16}
+FARTHEST: dict[Storage, int] = {"s8": -128, "u4": 15, "s16": -255}
+"""Weights as far from a zero point of 0 as any are from theirs."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,12 @@ def layer_code(geometry: Geometry, target: str) -> LayerCode:
 def layer_module(geometry: Geometry) -> tuple[ModuleOp, tuple[int, ...]]:
     """An integer network of the layer alone, and the shape of its result."""
     channels, element = geometry.weight[0], ELEMENTS[geometry.storage]
-    # No two constants are equal, so that each gets a place of its own in the block.
+    farthest = FARTHEST[geometry.storage]
+    # No two constants are equal, so that each gets a place of its own in the block. What
+    # the code proves of these weights holds for all.
     constants = [
-        nn.ConstantOp(np.full(geometry.weight, 5, numpy_dtype(element)), element),
-        nn.ConstantOp(np.full(channels, 3 if geometry.storage == "u4" else 0, np.int32)),
+        nn.ConstantOp(np.full(geometry.weight, farthest, numpy_dtype(element)), element),
+        nn.ConstantOp(np.zeros(channels, np.int32)),
         nn.ConstantOp(np.arange(1, channels + 1, dtype=np.int32)),
         nn.ConstantOp(np.full(channels, 0.5, np.float32)),
     ]

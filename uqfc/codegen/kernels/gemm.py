@@ -167,7 +167,9 @@ class GemmSpec:
         scalars: Scalars,
         part: Part | None = None,
     ) -> None:
-        """Emits a call; see ``kernels``. ValueError if a pointer is missing."""
+        """Emits a call; see ``kernels``. ValueError if a pointer is missing, or K is too short."""
+        if self.overlap > -(-dims.k // 4):
+            raise ValueError(f"{self.name} is not a kernel of {dims}")
         function = self.emit(b.module, b.isa)
         rows, channels = (0, dims.rows), None
         if part is not None and self._shares_rows(dims):
@@ -213,7 +215,8 @@ class GemmSpec:
 def tile_heights(isa: Isa, rows: int) -> list[int]:
     """Rows that a tile for lines of ``rows`` rows may have, largest first: not all, to be few.
 
-    Single rows are for products of one, or where no tile is high.
+    Single rows are for products of one, or where no tile is high. Where tiles overlap, taller ones
+    are no better; where K is too short for that, hardly.
     """
     most = min(rows, isa.tile_rows)
     if 0 < 2 * isa.overlapped_rows <= rows:

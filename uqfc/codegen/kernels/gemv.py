@@ -123,7 +123,9 @@ class GemvSpec:
         scalars: Scalars,
         part: Part | None = None,
     ) -> None:
-        """Emits a call; see ``kernels``. ValueError if a pointer is missing."""
+        """Emits a call; see ``kernels``. ValueError if rows are too many or K is too long."""
+        if dims.rows > MOST_ROWS[self.isa.name] or dims.k > LARGEST_K:
+            raise ValueError(f"{self.name} is not a kernel of {dims}")
         function = self.emit(b.module, b.isa)
         layout = self.layout(dims)
         channels: Sequence[Value | int] = (0, dims.n)

@@ -31,8 +31,9 @@ def emit_padding(module: Any, isa: Isa, *, spread: bool = False) -> Any:
     Rows ``first … first + count - 1`` of the image, which need not exist, to ``strip``. Copies and
     fills are whole chunks in ascending order, of which the next one overwrites what is too much: up
     to 63 bytes after the last row are written, and up to 63 bytes after the image are read.
+    ``spread``: pixels of three bytes take four in the strip.
     """
-    name = f"pad_rows__{isa.name}"
+    name = f"pad_rows{'_spread' if spread else ''}__{isa.name}"
     if function := find_function(module, name):
         return function
     parameters = {"image": "ptr", "strip": "noalias", "first": "i64", "count": "i64", **PARAMETERS}

@@ -96,7 +96,10 @@ class QuantizedNetworks:
 
 
 def unbounded(network: ModuleOp) -> ModuleOp:
-    """A copy whose kernels are right for all weights: its multipliers promise nothing."""
+    """A copy whose kernels are right for all weights: its multipliers promise nothing.
+
+    Kernels also rely on narrow weights being small: there are none, ``_integer`` widens them.
+    """
     module = network.clone()
     for op in list(module.walk()):
         multiplier = constant_of(op.multiplier) if isinstance(op, IntegerLayerOp) else None
