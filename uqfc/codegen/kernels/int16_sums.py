@@ -8,7 +8,7 @@ is in memory, where else the addends are read: that keeps registers for the sums
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import SUMS_OF_PAIRS, add_pairs, dot_for
 from uqfc.codegen.kernels.tensor import smaller
-from uqfc.codegen.kernels.tile_sums import ROWS_PER_POINTER
+from uqfc.codegen.kernels.tile_sums import ROWS_PER_POINTER, row_pointers
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import I32, PanelLayout, round_up
 
@@ -44,24 +44,23 @@ def longest_run(layout: PanelLayout, weights: I32, zero_points: I32) -> int:
     values = (weights - zero_points[:, None]).reshape(channels, segments, -1)
     padded[..., : layout.segment_k] = values
     pairs = padded.reshape(channels, segments, steps, 2, 2)
+    signs = (np.maximum(pairs, 0), np.maximum(-pairs, 0))
+    sums = np.stack([sign.sum(axis=-1, dtype=np.int32) for sign in signs])
     for run in _candidates(segments, steps):
         whole = run >= segments * steps
-        lines = pairs.reshape(channels, 1, -1, 2, 2) if whole else pairs
-        starts = range(0, lines.shape[2], run)
-        sums = [
-            np.add.reduceat(part, starts, axis=2).sum(axis=-1).max(initial=0)
-            for part in (np.maximum(lines, 0), np.maximum(-lines, 0))
-        ]
-        if max(sums) <= MOST_WEIGHT:
+        lines = sums.reshape(2, channels, 1, -1, 2) if whole else sums
+        starts = range(0, lines.shape[3], run)
+        worst = np.add.reduceat(lines, starts, axis=3, dtype=np.int32).max(initial=0)
+        if worst <= MOST_WEIGHT:
             return run
     return SUMS_OF_PAIRS
 
 
-def _candidates(segments: int, steps: int) -> Iterator[int]:
-    """Lengths of runs, longest first: all of K, then equal parts of a segment."""
-    yield segments * steps
-    for parts in range(1, steps // SUMS_OF_PAIRS + 1):
-        yield round_up(-(-steps // parts), UNROLLED)
+def _candidates(segments: int, steps: int) -> Iterable[int]:
+    """Lengths of runs, longest first, each once: all of K, then equal parts of a segment."""
+    whole, parts = segments * steps, range(1, steps // SUMS_OF_PAIRS + 1)
+    equal = [min(whole, round_up(-(-steps // part), UNROLLED)) for part in parts]
+    return dict.fromkeys([whole, *equal])
 
 
 class Int16Sums:
@@ -84,14 +83,14 @@ class Int16Sums:
         outputs = rows * self.vectors
         stored = b.stack(outputs * self.lanes * 4)
         splits = run.lt(steps * b.value("segments"))
-        pointers = self._rows(a, b.i64(0), rows)
+        pointers = row_pointers(b, a, rows, b.i64(0))
         start: list[Any] = [*[None] * outputs, b.pointer("weights"), b.pointer("addend"), b.i64(0)]
         start += pointers
         self._steps(start, rows, 1)
         state: list[Any] = start[: -len(pointers)]
         with b.loop(0, b.value("segments"), carry=state) as segment:
             done = b.select(segment.eq(0), b.i64(1), b.i64(0))
-            inner: list[Any] = [*state, *self._rows(a + done * 4, segment * 8, rows)]
+            inner: list[Any] = [*state, *row_pointers(b, a + done * 4, rows, segment)]
             with b.loop(0, steps, run, carry=inner) as first:
                 later = splits & (segment | first).ne(0)
                 with b.loop(0, later.zext("i64"), carry=inner):
@@ -100,11 +99,6 @@ class Int16Sums:
                 self._run(inner, rows, begin, smaller(steps - first, run))
             state[:] = inner[: len(state)]
         return self._totals(state, outputs)
-
-    def _rows(self, a: Pointer, segment: Value, rows: int) -> list[Pointer]:
-        """Every third row's first K of a segment, whose offset is that far in the table."""
-        start = a + self.b.pointer("offsets").load("i64", segment, 0)
-        return [start + self.b.value("lda") * row for row in range(0, rows, ROWS_PER_POINTER)]
 
     def _run(self, state: list[Any], rows: int, begin: Value, end: Value) -> None:
         """Steps ``begin … end - 1`` of a run."""

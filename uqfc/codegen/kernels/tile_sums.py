@@ -15,6 +15,16 @@ ROWS_PER_POINTER = 3
 """Rows that are reached from one pointer: x86 addresses scale a stride by 1 and 2."""
 
 
+def row_pointers(b: Builder, a: Pointer, rows: int, segment: Value) -> list[Pointer]:
+    """Where every ``ROWS_PER_POINTER`` th row starts in a segment, the ``segment`` th of a tile.
+
+    In a function with the parameters of a ``Tile``.
+    """
+    start = a + b.pointer("offsets").load("i64", segment * 8, 0)
+    lda = b.value("lda")
+    return [start + lda * row for row in range(0, rows, ROWS_PER_POINTER)]
+
+
 class TileSums:
     """Sums in a function that has the parameters of a ``Tile`` and is given its fields."""
 
@@ -43,7 +53,7 @@ class TileSums:
         """``of``, with ``pieces`` of other work among the first ``overlap`` groups of four K."""
         b = self.b
         state: list[Any] = [*self._addends() * rows, b.pointer("weights")]
-        inner = [*state, *self._rows(a, rows, b.i64(0))]
+        inner = [*state, *row_pointers(b, a, rows, b.i64(0))]
         places = rows * overlap
         ends = [len(pieces) * place // places for place in range(places + 1)]
         among = [pieces[first:end] for first, end in pairwise(ends)]
@@ -54,35 +64,24 @@ class TileSums:
         self._segments(state, a, rows, b.i64(1))
         return state[:-1]
 
-    def _rows(self, a: Pointer, rows: int, segment: Value) -> list[Pointer]:
-        """Where every ``ROWS_PER_POINTER`` th row starts in a segment."""
-        start = a + self.b.pointer("offsets").load("i64", segment * 8, 0)
-        lda = self.b.value("lda")
-        return [start + lda * row for row in range(0, rows, ROWS_PER_POINTER)]
-
     def _segments(self, state: list[Any], a: Pointer, rows: int, first: Value) -> None:
         """The segments from ``first`` on; ``state``: the sums and the weights, which move on."""
         b, sums, steps = self.b, len(state) - 1, self.b.value("steps")
         chains = sums // (rows * self.vectors)
-        unroll = chains * self.dot.together
         with b.loop(first, b.value("segments"), carry=state) as segment:
-            inner = [*state, *self._rows(a, rows, segment)]
+            inner = [*state, *row_pointers(b, a, rows, segment)]
             done = b.i64(0)
-            if unroll > 1:
-                done = steps & ~(unroll - 1)
-                with b.loop(0, done, unroll, carry=inner):
-                    self._steps(inner, sums, rows, unroll)
+            if chains > 1:
+                done = steps & ~(chains - 1)
+                with b.loop(0, done, chains, carry=inner):
+                    self._steps(inner, sums, rows, chains)
             self._rest(inner, sums, rows, steps - done)
             state[:] = inner[: len(state)]
 
     def _rest(self, state: list[Any], sums: int, rows: int, left: Value) -> None:
-        """The last steps, two by two where that is cheaper."""
-        b = self.b
-        together = 2 if self.dot.together > 2 else 1
-        for count in range(together, 0, -1):
-            with b.loop(count - 1, left, count, carry=state):
-                self._steps(state, sums, rows, count)
-            left = left & (count - 1)
+        """The last steps, one by one."""
+        with self.b.loop(0, left, carry=state):
+            self._steps(state, sums, rows, 1)
 
     def _steps(
         self,
@@ -92,14 +91,13 @@ class TileSums:
         count: int,
         among: Sequence[Sequence[Piece]] = (),
     ) -> None:
-        """``count`` groups of four K, one chain of sums after the other.
+        """``count`` groups of four K, each added to another chain of sums.
 
         ``state``: the sums, the weights, the pointers to the rows; the pointers move on. ``among``:
         other work, for after each row.
         """
         lda = self.b.value("lda")
         outputs = rows * self.vectors
-        chains = sums // outputs
         panel: Pointer = state[sums]
         pointers: list[Pointer] = state[sums + 1 :]
         panel_step = 64 * self.vectors * self.dot.words
@@ -108,11 +106,9 @@ class TileSums:
             pointer = pointers[row // ROWS_PER_POINTER] + lda * (row % ROWS_PER_POINTER)
             words = [self.dot.broadcast(pointer.load_i32(4 * i, 0)) for i in range(count)]
             for v in range(self.vectors):
-                weights = [group[v] for group in groups]
-                for chain in range(min(chains, count)):
+                for chain, (word, group) in enumerate(zip(words, groups, strict=True)):
                     place = chain * outputs + row * self.vectors + v
-                    own = slice(chain, None, chains)
-                    state[place] = self.dot.sum(state[place], words[own], weights[own])
+                    state[place] = self.dot.add(state[place], word, group[v])
             for piece in among[row] if among else ():
                 piece()
         state[sums:] = [panel + panel_step * count, *(p + 4 * count for p in pointers)]
