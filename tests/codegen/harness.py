@@ -88,27 +88,31 @@ class Problem:
 def random_problem(
     rng: np.random.Generator, shape: tuple[int, ...], storage: Storage, epilogue: Epilogue
 ) -> Problem:
-    """Weights [n, …] and parameters; sometimes at the ends of their ranges, sometimes ties."""
+    """Weights [n, …] and parameters; sometimes at the ends of their ranges, sometimes ties.
+
+    Outputs have narrower bounds than u8, sometimes, where these are not known to be whole.
+    """
     n, taps = shape[0], int(np.prod(shape[1:]))
     low, high = (-255, 255) if storage == "s16" else RANGES[storage]
     ends = rng.random() < 0.3
     weights = rng.choice([low, high], shape) if ends else rng.integers(low, high + 1, shape)
     zero_points = rng.choice([0, high], n) if ends else rng.integers(0, high + 1, n)
     zero_points = zero_points if storage in NARROW_BITS else np.zeros(n)
-    spread = 255 * high * np.sqrt(taps)
-    scale = (8.0 if epilogue.activation else 200.0) / spread
+    scale = (8.0 if epilogue.activation else 200.0) / (255 * high * np.sqrt(taps))
     multiplier = scale * rng.uniform(0.2, 2.0, n)
     if rng.random() < 0.3:
         multiplier = 2.0 ** np.round(np.log2(multiplier))
     zero_point = 0 if epilogue.known.from_zero else end_or_any(rng)
+    narrower = not epilogue.known.whole and rng.random() < 0.5
+    qmin, qmax = sorted(rng.integers(0, 256, 2).tolist()) if narrower else (0, 255)
     return Problem(
         weights.astype(np.int32),
         zero_points.astype(np.int32),
         rng.integers(-(2**16), 2**16, n).astype(np.int32),
         multiplier.astype(np.float32),
         Scalars(
-            low=float(-zero_point),
-            high=float(255 - zero_point),
+            low=float(qmin - zero_point),
+            high=float(qmax - zero_point),
             zero_point=zero_point,
             residual_zero_point=end_or_any(rng),
             residual_multiplier=float(np.float32(rng.uniform(0.01, 2))),
@@ -244,12 +248,7 @@ def run_kernel(
 
 
 def convolution_dims(
-    draw: st.DrawFn,
-    *,
-    in_channels: int,
-    out_channels: int,
-    groups: int,
-    largest_kernel: int = 5,
+    draw: st.DrawFn, *, in_channels: int, out_channels: int, groups: int, largest_kernel: int = 5
 ) -> ConvDims:
     """Dims of a convolution on a small image, with at least one output pixel."""
     small = st.sampled_from([1, 1, 1, 2, 3])

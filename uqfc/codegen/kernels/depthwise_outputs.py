@@ -52,8 +52,7 @@ class Outputs:
         self.scalars = {name: b.value(name) for name in epilogue.scalars()}
         self.saturation: Saturation | None = None
         if epilogue.output == "u8":
-            low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
-            self.saturation = Saturation(b, low, high, zero_point, epilogue.known)
+            self.saturation = epilogue.saturation(b, self.scalars)
 
     def pieces(
         self,

@@ -22,7 +22,6 @@ from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.kernels.depthwise_weights import Weights
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.int16_sums import MOST_WEIGHT
-from uqfc.codegen.kernels.saturating import Saturation
 from uqfc.codegen.kernels.tensor import larger, smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import I32, LINE, Storage
@@ -96,8 +95,7 @@ class PairsBody:
         self.weights = b.stack(len(self.pairs) * 2 * REGISTER)
         self.addends, self.multipliers = b.stack(2 * LINE), b.stack(2 * LINE)
         self.scalars = {name: b.value(name) for name in epilogue.scalars()}
-        low, high, zero_point = (self.scalars[name] for name in ("low", "high", "zero_point"))
-        self.saturation = Saturation(b, low, high, zero_point, epilogue.known)
+        self.saturation = epilogue.saturation(b, self.scalars)
 
     # --- loops ---------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
+from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import SUMS_OF_PAIRS
 from uqfc.codegen.kernels.activate import activate
-from uqfc.codegen.kernels.saturating import NOTHING_KNOWN, Known
+from uqfc.codegen.kernels.saturating import NOTHING_KNOWN, Known, Saturation
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.numerics import Activation
 
@@ -115,6 +116,11 @@ class Epilogue:
             float(values[name]) if kind == "f32" else int(values[name])
             for name, kind in self.scalars().items()
         ]
+
+    def saturation(self, b: Builder, scalars: Mapping[str, Value]) -> Saturation:
+        """Rounds what ``before_rounding`` gives to u8; only for that output."""
+        low, high, zero_point = (scalars[name] for name in ("low", "high", "zero_point"))
+        return Saturation(b, low, high, zero_point, self.known)
 
     def before_rounding(
         self,

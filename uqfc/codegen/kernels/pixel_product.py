@@ -18,7 +18,7 @@ from uqfc.codegen.isa.dot import dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.expand import emit_expand
 from uqfc.codegen.kernels.operands import ConvDims, Operands
-from uqfc.codegen.kernels.saturating import PACKED, Saturation
+from uqfc.codegen.kernels.saturating import PACKED
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import CHANNELS, NARROW_BITS, PanelLayout, Storage, word_weights
@@ -161,8 +161,7 @@ class _Panel:
         self.out = b.pointer("out") + first
         self.count = b.value("n") - first
         self.scalars = {name: b.value(name) for name in product.epilogue.scalars()}
-        low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
-        self.saturation = Saturation(b, low, high, zero_point, product.epilogue.known)
+        self.saturation = product.epilogue.saturation(b, self.scalars)
 
     def run(self) -> None:
         """Line by line; the last tile of a line begins where it ends with the line."""

@@ -41,8 +41,7 @@ class TileWriter:
         self.scalars = {name: b.value(name) for name in epilogue.scalars()}
         self.saturation: Saturation | None = None
         if epilogue.output == "u8":
-            low, high, zero_point = (self.scalars[n] for n in ("low", "high", "zero_point"))
-            self.saturation = Saturation(b, low, high, zero_point, epilogue.known)
+            self.saturation = epilogue.saturation(b, self.scalars)
 
     def at(self, multiplier: Pointer, count: Value) -> TileWriter:
         """The same for other channels, in a loop over them."""
@@ -124,11 +123,11 @@ class TileWriter:
             for part, row in zip(parts, rows, strict=True):
                 row.store_first(part, rest)
             return
-        with self.b.if_else(self.full) as (whole, partial):
+        with self.b.if_else(self.full) as (whole, fewer):
             with whole:
                 for part, row in zip(parts, rows, strict=True):
                     row.store(part)
-            with partial:
+            with fewer:
                 rest = self.b.select(rest.gt(0), rest, self.b.i64(0))
                 for part, row in zip(parts, rows, strict=True):
                     row.store_first(part, rest)

@@ -22,6 +22,7 @@ from uqfc.codegen.kernels import (
     Epilogue,
     GemmDims,
     GemmSpec,
+    GemvSpec,
     Operands,
     Scalars,
     depthwise_spec,
@@ -32,7 +33,6 @@ from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
 from uqfc.codegen.kernels.depthwise_pairs import fits_int16
 from uqfc.codegen.kernels.epilogue import Output
-from uqfc.codegen.kernels.gemv import GemvSpec
 from uqfc.codegen.kernels.int16_sums import longest_run
 from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
