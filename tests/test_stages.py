@@ -24,10 +24,14 @@ from tests.networks import (
     quantized_networks,
 )
 from tests.passes.graphs import random_inputs, same_bits
+from uqfc.codegen.isa import isa_for
+from uqfc.codegen.lowering import alternatives
 from uqfc.dialects import nn
+from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.tensors import Array, shape_of
 from uqfc.interpreter import Interpreter
 from uqfc.model import CompiledModel, build
+from uqfc.passes.form_kernels import FormKernelsPass
 from uqfc.pipeline import integer_passes, kernel_passes, run_passes
 from uqfc.targets import load_target, missing_cpu_features
 
@@ -102,11 +106,11 @@ def network_for_tiles(strategy: str) -> ModuleOp:
         bias = b.constant(b.random.standard_normal(outputs))
         return b.layer(nn.Conv2dOp(x, weight, bias, **options))
 
-    wide = conv(x, 70, 3, padding=around, activation=nn.fn("hard_swish"))
-    small = conv(wide, 50, 1, strides=(2, 2))
-    back = conv(small, 47, 3, dilations=(1, 2), padding=(1, 2, 1, 2))
-    y = conv(back, 50, 1, residual=small)
-    rows = b.add(nn.ReshapeOp(y, (42, 50)))
+    wide = conv(x, 90, 3, padding=around, activation=nn.fn("hard_swish"))
+    small = conv(wide, 61, 1, strides=(2, 2))
+    back = conv(small, 59, 3, dilations=(1, 2), padding=(1, 2, 1, 2))
+    y = conv(back, 61, 1, residual=small)
+    rows = b.add(nn.ReshapeOp(y, (42, 61)))
     return quantized(named(b.module([b.linear(rows, 17), back])), strategy)
 
 
@@ -120,6 +124,17 @@ def test_layers_that_are_large_enough_for_tiles(target: str, strategy: str) -> N
     assert sum(name.endswith("__amx") for name in kernels) == (5 if "amx" in target else 0)
     inputs = random_inputs(network)
     assert not differing(model.reference(inputs), model.run(inputs))
+
+
+@on_every_target
+def test_every_alternative_has_an_estimate(target: str) -> None:
+    """Or it would look best."""
+    kernels, isa = integer(network_for_tiles("int8")).clone(), isa_for(load_target(target))
+    run_passes(kernels, [FormKernelsPass()])
+    found = [alternatives(op, isa) for op in kernels.walk() if isinstance(op, LaunchOp)]
+    several = [choices for choices in found if len(choices) > 1]
+    assert several
+    assert all(choice.estimate > 0 for choices in several for choice in choices)
 
 
 @on_every_target

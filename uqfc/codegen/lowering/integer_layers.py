@@ -95,7 +95,7 @@ class LayerKernel:
         match self.spec, self.dims:
             case GemmSpec() | GemvSpec() | AmxGemmSpec() as spec, GemmDims() as dims:
                 return gemm_cycles(spec, dims)
-            case ConvSpec() | AmxConvSpec() as spec, ConvDims() as dims:
+            case ConvSpec() | AmxConvSpec() | AmxGatheredSpec() as spec, ConvDims() as dims:
                 return conv_cycles(spec, dims)
             case _:
                 return 0.0
