@@ -120,6 +120,8 @@ def _vpdpwssd(accumulator: Value, a: Operand, w: Operand) -> Value:
 # --- AVX2 --------------------------------------------------------------------------------------
 
 
+ALL_BYTES = 0x01010101
+"""Times a byte: that byte in every place of a word."""
 REGISTER = 8
 """Lanes of a register."""
 

@@ -58,11 +58,15 @@ def words_wide(low: Sequence[Value], high: Sequence[Value]) -> list[Value]:
 
 def _spread(row: Value) -> Value:
     """A vector of 64 i8 so that unpacking twice within 128-bit lanes gives its bytes in order."""
-    b = row.b
+    return permute_dwords(row, DWORDS)
+
+
+def permute_dwords(v: Value, order: Sequence[int]) -> Value:
+    """AVX-512: the dwords ``order[0]``, … of a vector of 64 i8; one instruction."""
+    b, kind = v.b, llvm_type("i32", LANES)
+    places = b.vector("i32", order)
     name = "llvm.x86.avx512.permvar.si.512"
-    order = b.vector("i32", DWORDS)
-    moved = b.intrinsic(name, llvm_type("i32", LANES), row.bitcast("i32", LANES), order)
-    return moved.bitcast("i8", 64)
+    return b.intrinsic(name, kind, v.bitcast("i32", LANES), places).bitcast("i8", 64)
 
 
 def _unpack(first: Value, second: Value, half: int) -> Value:
@@ -89,9 +93,7 @@ def _interleave_vnni512(rows: Sequence[Value]) -> Value:
     """Rows to the 128-bit lanes of one register, dwords across lanes, bytes within them."""
     b = rows[0].b
     halves = [_joined(rows[i : i + 2], 32) for i in range(0, len(rows), 2)]
-    joined = _joined(halves, 64).bitcast("i32", LANES)
-    name = "llvm.x86.avx512.permvar.si.512"
-    dwords = b.intrinsic(name, llvm_type("i32", LANES), joined, b.vector("i32", DWORDS))
+    dwords = permute_dwords(_joined(halves, 64), DWORDS)
     name = "llvm.x86.avx512.pshuf.b.512"
     order = b.vector("i8", BYTES)
     mixed = b.intrinsic(name, llvm_type("i8", 64), dwords.bitcast("i8", 64), order)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_product import AmxProduct
@@ -16,11 +14,11 @@ from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import PARAMETERS, emit_padding
-from uqfc.codegen.kernels.strip import offsets_bytes, store_offsets
-from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.kernels.panel_constants import PanelConstants
+from uqfc.codegen.kernels.strip import lines_from, offsets_bytes, store_offsets
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage
+from uqfc.packing import PanelLayout, Storage
 
 GEOMETRY: dict[str, str] = {
     "image": "i64",
@@ -43,7 +41,7 @@ and from run to run."""
 
 
 @dataclass(frozen=True)
-class AmxConvSpec:
+class AmxConvSpec(PanelConstants[ConvDims]):
     """A convolution that is not a matrix product and has no groups. ``storage`` is s8, u4 or u2."""
 
     isa: Isa
@@ -64,14 +62,6 @@ class AmxConvSpec:
     def layout(self, dims: ConvDims) -> PanelLayout:
         """Layout of the weights as [out_channels, kh * kw * in_channels]."""
         return self.product.layout(dims.out_channels, dims.taps, segments=dims.segments)
-
-    def pack(self, dims: ConvDims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [out_channels, kh, kw, in_channels]."""
-        return self.layout(dims).pack(weights.reshape(dims.out_channels, -1), zero_points)
-
-    def pad(self, dims: ConvDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Addends or multipliers [out_channels] as the kernel reads them."""
-        return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""
@@ -163,10 +153,7 @@ class _AmxConv:
         state = [get("begin")]
         with b.while_loop(lambda: state[0].lt(get("end")), state):
             line = state[0]
-            image = b.pointer("x") + line // get("out_height") * get("image")
-            y = line % get("out_height")
-            lines = smaller(get("out_height") - y, get("strip_lines"))
-            lines = smaller(lines, get("end") - line)
+            image, y, lines = lines_from(b, line)
             self._lines(self._rows(image, y, lines), line, y, lines)
             state[0] = line + lines
 

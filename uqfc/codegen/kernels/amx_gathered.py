@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_product import AmxProduct
@@ -16,14 +14,15 @@ from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gather import PARAMETERS, emit_gather, gather_arguments
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
+from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
+from uqfc.packing import PanelLayout, Storage, round_up
 
 
 @dataclass(frozen=True)
-class AmxGatheredSpec:
+class AmxGatheredSpec(PanelConstants[ConvDims]):
     """A convolution without groups. ``storage`` is s8 or u4."""
 
     isa: Isa
@@ -42,14 +41,6 @@ class AmxGatheredSpec:
     def layout(self, dims: ConvDims) -> PanelLayout:
         """Layout of the weights as [out_channels, kh * kw * in_channels]."""
         return self.product.layout(dims.out_channels, dims.taps)
-
-    def pack(self, dims: ConvDims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [out_channels, kh, kw, in_channels]."""
-        return self.layout(dims).pack(weights.reshape(dims.out_channels, -1), zero_points)
-
-    def pad(self, dims: ConvDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Addends or multipliers [out_channels] as the kernel reads them."""
-        return self.layout(dims).pad(values)
 
     def strip_rows(self, dims: ConvDims) -> int:
         """Pixels that are gathered at a time: strips of similar size."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_product import AmxProduct
@@ -14,10 +12,11 @@ from uqfc.codegen.kernels.amx_tile import BLOCK_ROWS
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import GemmDims, Operands
+from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
+from uqfc.packing import PanelLayout, Storage, round_up
 
 STRIP_BYTES = 1024 * 1024
 """Aim for the size of the rows that all panels are applied to: half of a second level cache."""
@@ -26,7 +25,7 @@ MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
-class AmxGemmSpec:
+class AmxGemmSpec(PanelConstants[GemmDims]):
     """A matrix product in tiles; see ``GemmSpec``. ``storage`` is s8, u4 or u2."""
 
     isa: Isa
@@ -45,14 +44,6 @@ class AmxGemmSpec:
     def layout(self, dims: GemmDims) -> PanelLayout:
         """Layout of the weights [n, k]."""
         return self.product.layout(dims.n, dims.k)
-
-    def pack(self, dims: GemmDims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [n, k]; ValueError if the storage does not hold them."""
-        return self.layout(dims).pack(weights, zero_points)
-
-    def pad(self, dims: GemmDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Addends or multipliers [n] as the kernel reads them."""
-        return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: GemmDims) -> int:
         """Bytes of scratch memory: one expanded panel, sums."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.conv_lines import GEOMETRY, ROWS, ConvLines
@@ -20,6 +18,7 @@ from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import LEAST_ROWS, STORAGE_NAMES, best_tile_rows, tile_heights
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
+from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.pixel_product import PIXEL, TILE, PixelProduct, Window
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
 from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETERS
@@ -28,14 +27,14 @@ from uqfc.codegen.kernels.strip import Strip, offsets_bytes
 from uqfc.codegen.kernels.tile import overlap_name, overlap_of
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import CHANNELS, I32, U8, PanelLayout, Scalar, Storage
+from uqfc.packing import CHANNELS, PanelLayout, Storage
 
 FEW_LINES = 4
 """Lines of output whose rows are quantized at a time: more are read while others are computed."""
 
 
 @dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(PanelConstants[ConvDims]):
     """A convolution that is not a matrix product. ``padded``: through a strip of padded rows.
 
     ``source``: x is a float32 NCHW image whose rows are quantized on their way to the strip.
@@ -77,14 +76,6 @@ class ConvSpec:
         n = dims.out_channels // dims.groups
         segments = self.window.taps if self.window else dims.segments
         return PanelLayout(n, dims.taps, self.storage, self.panel, dims.groups, segments)
-
-    def pack(self, dims: ConvDims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [out_channels, kh, kw, in_channels / groups]."""
-        return self.layout(dims).pack(weights.reshape(dims.out_channels, -1), zero_points)
-
-    def pad(self, dims: ConvDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Addends or multipliers [out_channels] as the kernel reads them."""
-        return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.kernels.padding import CHUNK
-from uqfc.codegen.kernels.strip import store_offsets
-from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.kernels.strip import lines_from, store_offsets
 from uqfc.codegen.vector import Pointer, Value
 
 if TYPE_CHECKING:
@@ -56,10 +55,7 @@ class ConvLines:
         state = [get("begin"), b.i64(0)]
         with b.while_loop(lambda: state[0].lt(get("end")), state):
             line, kept = state
-            image = b.pointer("x") + line // get("out_height") * get("image")
-            y = line % get("out_height")
-            lines = smaller(get("out_height") - y, get("strip_lines"))
-            lines = smaller(lines, get("end") - line)
+            image, y, lines = lines_from(b, line)
             kept = b.select(y.eq(0), b.i64(0), kept)
             self._groups(self._rows(image, y, lines, kept), line, lines)
             if self.padding is not None:

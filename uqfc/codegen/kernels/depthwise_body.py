@@ -22,6 +22,7 @@ from uqfc.codegen.kernels.depthwise_geometry import (
     Geometry,
 )
 from uqfc.codegen.kernels.depthwise_outputs import Line, Outputs, Sum
+from uqfc.codegen.kernels.depthwise_rows import InputRows
 from uqfc.codegen.kernels.depthwise_stored import StoredColumns, columns_for
 from uqfc.codegen.kernels.depthwise_weights import Place, Weights
 from uqfc.codegen.kernels.epilogue import Epilogue
@@ -51,7 +52,7 @@ class DepthwiseBody:
         self.epilogue = epilogue
         self.dot = dot_for(b.isa, KINDS[storage])
         self.pixel = b.value("channels")
-        self.line = b.value("width") * self.pixel
+        self.rows = InputRows(b)
         forms = [geometry if channels == LANES else geometry.broad for channels in blocks]
         self.forms = [columns_for(b, form, self.dot) for form in forms]
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
@@ -63,9 +64,7 @@ class DepthwiseBody:
 
     def run(self) -> None:
         b, get = self.b, self.b.value
-        fill = get("pad_value").trunc("i8").splat(LINE)
-        with b.loop(0, get("padding_bytes"), LINE) as offset:
-            b.pointer("padding").store(fill, offset)
+        self.rows.fill_padding()
         with b.loop(get("begin"), get("end"), get("strip")) as first:
             last = smaller(first + get("strip"), get("end"))
             image = first // get("image_steps")
@@ -128,7 +127,7 @@ class DepthwiseBody:
         top = y * g.stride[0] - get("pad_y")
 
         def row(i: Value | int) -> Pointer:
-            return self._input_row(above, top + i * g.dilation[0]) + channel
+            return self.rows.row(above, top + i * g.dilation[0]) + channel
 
         count = smaller(width - x, columns.segment)
         step = Step(row, x * g.stride[1] - get("pad_x"), y, count, begins)
@@ -154,12 +153,6 @@ class DepthwiseBody:
             moved = [Line(line.first + first, line.count) for line in lines]
             rest = self.pixel - channel - first
             self._segment(columns, columns.start(step, group), moved, rest, group)
-
-    def _input_row(self, above: Value, row: Value) -> Pointer:
-        """A row of the image, or the row of padding."""
-        b = self.b
-        source = b.pointer("x") + (above + row) * self.line
-        return b.select(row.below(b.value("height")), source, b.pointer("padding"))
 
     # --- outputs -------------------------------------------------------------------------------
 

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.isa.dot import Dot, Operand
+from uqfc.codegen.isa.dot import ALL_BYTES, Dot, Operand
 from uqfc.codegen.isa.interleave import interleave, interleave_wide
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.kernels.tensor import larger, smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
-
-ALL_BYTES = 0x01010101
 
 
 @dataclass(frozen=True)

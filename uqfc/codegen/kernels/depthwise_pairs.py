@@ -19,6 +19,7 @@ from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import add_evens, dot_for, pair_products
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
+from uqfc.codegen.kernels.depthwise_rows import InputRows
 from uqfc.codegen.kernels.depthwise_weights import Weights
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.int16_sums import MOST_WEIGHT
@@ -88,6 +89,7 @@ class PairsBody:
         self.geometry = geometry
         self.epilogue = epilogue
         self.pixel = b.value("channels")
+        self.rows = InputRows(b)
         self.pairs = pairs_of(geometry.kernel)
         dot = dot_for(b.isa, "s4")
         self.stored = Weights(b, geometry, dot, storage, 3, multipliers=False)
@@ -101,9 +103,7 @@ class PairsBody:
 
     def run(self) -> None:
         b, get = self.b, self.b.value
-        fill = get("pad_value").trunc("i8").splat(LINE)
-        with b.loop(0, get("padding_bytes"), LINE) as offset:
-            b.pointer("padding").store(fill, offset)
+        self.rows.fill_padding()
         inside = self._inside()
         with b.loop(get("begin"), get("end"), get("strip")) as first:
             last = smaller(first + get("strip"), get("end"))
@@ -134,7 +134,7 @@ class PairsBody:
         """Outputs in blocks, the last of which may overlap the one before, or one by one if few."""
         b, g, get = self.b, self.geometry, self.b.value
         top = y * g.stride[0] - get("pad_y")
-        rows = [self._input_row(above, top + ky * g.dilation[0]) for ky in range(g.kernel[0])]
+        rows = [self.rows.row(above, top + ky * g.dilation[0]) for ky in range(g.kernel[0])]
         rows = [row + channel for row in rows]
         width = get("out_width")
         out = b.pointer("out") + (out_row * width * self.pixel + channel)
@@ -149,12 +149,6 @@ class PairsBody:
                     self._outputs(self._padded(rows, x, PIXELS), PIXELS, target)
         with b.loop(0, b.select(last.ge(0), b.i64(0), width)) as x:
             self._outputs(self._padded(rows, x, 1), 1, out + x * self.pixel)
-
-    def _input_row(self, above: Value, row: Value) -> Pointer:
-        """A row of the image, or the row of padding."""
-        b = self.b
-        source = b.pointer("x") + (above + row) * (b.value("width") * self.pixel)
-        return b.select(row.below(b.value("height")), source, b.pointer("padding"))
 
     def _addresses(self, rows: list[Pointer], x: Value, pixels: int) -> Addresses:
         """Of the taps of outputs from ``x`` on, which are all inside."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 from itertools import product
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.isa.dot import Dot, Operand
+from uqfc.codegen.isa.dot import ALL_BYTES, Dot, Operand
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, Storage
 
-ALL_BYTES = 0x01010101
 REGISTER = 64
 MOST_HELD = 6
 """Registers of weights that stay there along a row."""

@@ -10,10 +10,9 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa.dot import ALL_BYTES
 from uqfc.codegen.vector import LANES
 from uqfc.packing import NARROW_BITS, Storage
-
-ALL_BYTES = 0x01010101
 
 
 def emit_expand(module: Any, isa: Isa, storage: Storage) -> Any:

@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.operands import GemmDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, emit_padding
+from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.product import LINES_BYTES, ROWS_BYTES, Product
 from uqfc.codegen.kernels.tile import overlap_name, overlap_of, tile_sizes
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import I32, U8, PanelLayout, Scalar, Storage, round_up
+from uqfc.packing import PanelLayout, Storage, round_up
 
 STORAGE_NAMES: dict[Storage, str] = {
     "s8": "i8c",
@@ -42,7 +41,7 @@ MANY_TILES = 16
 
 
 @dataclass(frozen=True)
-class GemmSpec:
+class GemmSpec(PanelConstants[GemmDims]):
     """A matrix product of any number of rows, in tiles of ``tile_rows``."""
 
     isa: Isa
@@ -65,14 +64,6 @@ class GemmSpec:
     def layout(self, dims: GemmDims) -> PanelLayout:
         """Layout of the weights [n, k]."""
         return PanelLayout(dims.n, dims.k, self.storage, self.isa.panel)
-
-    def pack(self, dims: GemmDims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [n, k]; ValueError if the storage does not hold them."""
-        return self.layout(dims).pack(weights, zero_points)
-
-    def pad(self, dims: GemmDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Addends or multipliers [n] as the kernel reads them."""
-        return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: GemmDims) -> int:
         """Bytes of scratch memory: copied rows and what the product needs."""

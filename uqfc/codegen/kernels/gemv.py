@@ -11,22 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES, line_cost
 from uqfc.codegen.kernels.gemv_panel import PanelEmitter, emit_activation_sums
 from uqfc.codegen.kernels.operands import GemmDims, Operands
+from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import (
-    I32,
     NARROW_BITS,
-    U8,
     PanelLayout,
-    Scalar,
     Storage,
     word_weights,
 )
@@ -42,7 +38,7 @@ LARGEST_K = 65536
 
 
 @dataclass(frozen=True)
-class GemvSpec:
+class GemvSpec(PanelConstants[GemmDims]):
     """A matrix product of at most ``MOST_ROWS`` rows, in tiles of ``tile_rows``."""
 
     isa: Isa
@@ -59,14 +55,6 @@ class GemvSpec:
     def layout(self, dims: GemmDims) -> PanelLayout:
         """Layout of the weights [n, k]."""
         return PanelLayout(dims.n, dims.k, self.storage, self.isa.panel)
-
-    def pack(self, dims: GemmDims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [n, k]; ValueError if the storage does not hold them."""
-        return self.layout(dims).pack(weights, zero_points)
-
-    def pad(self, dims: GemmDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Addends or multipliers [n] as the kernel reads them."""
-        return self.layout(dims).pad(values)
 
     def scratch_bytes(self, dims: GemmDims) -> int:
         """Bytes of scratch memory."""

@@ -18,9 +18,8 @@ from functools import reduce
 from typing import Any
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.isa.dot import Operand, dot_for
+from uqfc.codegen.isa.dot import ALL_BYTES, Operand, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
-from uqfc.codegen.kernels.expand import ALL_BYTES
 from uqfc.codegen.kernels.tile import tile_sizes
 from uqfc.codegen.kernels.tile_sums import ROWS_PER_POINTER
 from uqfc.codegen.kernels.writing import TileWriter

@@ -13,6 +13,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa.interleave import permute_dwords
 from uqfc.codegen.kernels.interleave import interleave
 from uqfc.codegen.kernels.padding import CHUNK, fill
 from uqfc.codegen.kernels.quantizing import exact_reciprocal, quotients
@@ -180,6 +181,4 @@ class _Rows:
             return pixels
         order = [4 * lane + i for lane in range(4) for i in range(pixel)]
         order += [0] * (LANES - len(order))
-        name = "llvm.x86.avx512.permvar.si.512"
-        dwords = pixels.bitcast("i32", LANES)
-        return b.intrinsic(name, llvm_type("i32", LANES), dwords, b.vector("i32", order))
+        return permute_dwords(pixels, order)

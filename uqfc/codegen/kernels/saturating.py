@@ -15,6 +15,7 @@ from functools import cached_property
 from uqfc.codegen.arithmetic import CURRENT_ROUNDING
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.isa.interleave import permute_dwords
 from uqfc.codegen.vector import LANES, Value, llvm_type
 
 PACKED = 4
@@ -106,11 +107,7 @@ class Saturation:
         return self.b.round_clamped(clamped, self.zero_point).trunc("i8")
 
     def _pack_512(self, values: Sequence[Value]) -> Value:
-        b = self.b
-        name = "llvm.x86.avx512.permvar.si.512"
-        order = b.vector("i32", IN_ORDER_512)
-        dwords = self.pack_in_lanes(values).bitcast("i32", 16)
-        return b.intrinsic(name, llvm_type("i32", 16), dwords, order).bitcast("i8", 64)
+        return permute_dwords(self.pack_in_lanes(values), IN_ORDER_512)
 
     def pack_in_lanes(self, values: Sequence[Value]) -> Value:
         """Four vectors to 64 i8 (AVX-512): 4 values of each, then the next 4 of each, …"""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.kernels.operands import ConvDims
 from uqfc.codegen.kernels.padding import CHUNK
+from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.vector import Pointer, Value
 from uqfc.packing import round_up
 
 
@@ -64,3 +66,16 @@ def store_offsets(b: Builder) -> None:
     ):
         target[0].store(row * get("row_step") + run * get("run_step"))
         target[0] = target[0] + 8
+
+
+def lines_from(b: Builder, line: Value) -> tuple[Pointer, Value, Value]:
+    """The image of a line of output, the line in it, and how many to compute from there.
+
+    In a function with parameters ``x``, ``image`` (its bytes), ``out_height``, ``strip_lines`` and
+    ``end``, the line after the last one of all images.
+    """
+    get = b.value
+    image = b.pointer("x") + line // get("out_height") * get("image")
+    y = line % get("out_height")
+    lines = smaller(get("out_height") - y, get("strip_lines"))
+    return image, y, smaller(lines, get("end") - line)

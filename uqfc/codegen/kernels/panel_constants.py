@@ -1,0 +1,32 @@
+"""What specs of products and convolutions share: their constants are laid out in panels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from uqfc.codegen.kernels.operands import ConvDims, GemmDims
+from uqfc.packing import I32, U8, PanelLayout, Scalar
+
+Dims = TypeVar("Dims", GemmDims, ConvDims)
+
+
+class PanelConstants(ABC, Generic[Dims]):
+    """A spec that is called with ``Dims``."""
+
+    @abstractmethod
+    def layout(self, dims: Dims) -> PanelLayout:
+        """Layout of the weights as [n, k]."""
+
+    def pack(self, dims: Dims, weights: I32, zero_points: I32 | None = None) -> U8:
+        """Bytes of the weights [n, k] or [n, kh, kw, in_channels / groups].
+
+        ValueError if the storage does not hold them.
+        """
+        return self.layout(dims).pack(weights.reshape(len(weights), -1), zero_points)
+
+    def pad(self, dims: Dims, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Addends or multipliers [n] as the kernel reads them."""
+        return self.layout(dims).pad(values)
