@@ -17,7 +17,6 @@ from tests.codegen.harness import (
     EPILOGUES,
     SEEDS,
     SOME_EXAMPLES,
-    compile_call,
     convolution_dims,
     convolution_sums,
     definition,
@@ -25,6 +24,7 @@ from tests.codegen.harness import (
     random_problem,
     run_kernel,
 )
+from tests.codegen.products import check_dense, check_strided
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.cost_model import conv_cycles, gemm_cycles
@@ -65,18 +65,9 @@ def check_gemm(
     parts: int = 1,
 ) -> amx.Counts | None:
     """What was executed."""
-    rng = np.random.default_rng(seed)
-    problem = random_problem(rng, (n, k), storage, epilogue)
-    x = random_activations(rng, (rows, k))
-    residual = rng.integers(0, 256, (rows, n), np.uint8)
     spec, dims = shares or AmxGemmSpec(AMX, storage, epilogue), GemmDims.dense(rows, k, n)
-    in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     amx.executed()
-    out = run_kernel(
-        spec, dims, AMX, x, problem, residual, epilogue, in_place=in_place, parts=parts
-    )
-    sums = x.astype(np.int64) @ (problem.weights - problem.zero_points[:, None]).T.astype(np.int64)
-    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+    check_dense(spec, dims, AMX, storage, epilogue, seed, parts=parts)
     return amx.executed()
 
 
@@ -264,26 +255,8 @@ def test_lines_can_be_shared_out(dims: ConvDims, bounds: list[int]) -> None:
 
 @needs_amx
 def test_rows_and_outputs_may_be_strided() -> None:
-    rng = np.random.default_rng(7)
-    rows, k, n, epilogue = 37, 20, 18, Epilogue("u8")
-    problem = random_problem(rng, (n, k), "s8", epilogue)
-    x = rng.integers(0, 256, (rows, 27), np.uint8)
-    out = rng.integers(0, 256, (rows, 40), np.uint8)
-    before = out.copy()
-    dims, spec = GemmDims(rows, k, n, lda=27, ldc=40), AmxGemmSpec(AMX, "s8", epilogue)
-    arrays = [
-        np.concatenate([x.ravel(), np.zeros(64, np.uint8)]),
-        spec.pack(dims, problem.weights),
-        spec.pad(dims, problem.addend),
-        spec.pad(dims, problem.multiplier),
-        out,
-        out,
-        np.zeros(spec.scratch_bytes(dims), np.uint8),
-    ]
-    compile_call(spec, dims, problem.scalars, AMX)(*[array.ctypes.data for array in arrays])
-    sums = x[:, :k].astype(np.int64) @ problem.weights.T
-    np.testing.assert_array_equal(out[:, :n], definition(sums, problem, x[:, :n], epilogue))
-    np.testing.assert_array_equal(out[:, n:], before[:, n:])
+    dims, epilogue = GemmDims(37, 20, 18, lda=27, ldc=40, ldr=30), Epilogue("u8")
+    check_strided(AmxGemmSpec(AMX, "s8", epilogue), dims, AMX, "s8", epilogue)
 
 
 def test_the_inner_loop_has_one_load_for_each_product() -> None:

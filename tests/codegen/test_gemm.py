@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from itertools import product
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,13 +13,9 @@ from tests.codegen.harness import (
     EPILOGUES,
     SEEDS,
     SOME_EXAMPLES,
-    compile_call,
-    definition,
     host_isas,
-    random_activations,
-    random_problem,
-    run_kernel,
 )
+from tests.codegen.products import check_dense, check_strided
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, ISAS, PORTABLE, VNNI512, Isa
@@ -43,62 +38,27 @@ REDUCTIONS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64
 def test_gemm_is_the_definition(
     isa: Isa, storage: Storage, rows: int, k: int, n: int, epilogue: Epilogue, seed: int
 ) -> None:
-    rng = np.random.default_rng(seed)
-    problem = random_problem(rng, (n, k), storage, epilogue)
-    x = random_activations(rng, (rows, k))
-    residual = rng.integers(0, 256, (rows, n), np.uint8)
     dims = GemmDims.dense(rows, k, n)
     heights = tile_heights(isa, rows)
     spec = gemm_spec(isa, dims, storage, epilogue, heights[seed % len(heights)])
-    in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
-    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
-    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
-    sums = x.astype(np.int64) @ centred.T
-    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+    check_dense(spec, dims, isa, storage, epilogue, seed)
 
 
 @pytest.mark.parametrize("storage", ["s8", "u4"])
 @pytest.mark.parametrize("isa", host_isas())
 def test_rows_that_share_sets_of_a_cache_are_copied(isa: Isa, storage: Storage) -> None:
-    rng = np.random.default_rng(5)
     rows, k, n, epilogue = 67, 2048, 128, Epilogue("u8")
-    problem = random_problem(rng, (n, k), storage, epilogue)
-    x = random_activations(rng, (rows, k))
     dims = GemmDims.dense(rows, k, n)
     spec = gemm_spec(isa, dims, storage, epilogue)
     assert spec.scratch_bytes(dims) >= rows * k
-    residual = np.zeros((rows, n), np.uint8)
-    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue)
-    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
-    expected = definition(x.astype(np.int64) @ centred.T, problem, residual, epilogue)
-    np.testing.assert_array_equal(out, expected)
+    check_dense(spec, dims, isa, storage, epilogue, 5)
 
 
 @pytest.mark.parametrize("isa", host_isas())
 def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
-    rng = np.random.default_rng(7)
-    rows, k, n, epilogue = 13, 20, 18, Epilogue("u8", residual=True)
-    problem = random_problem(rng, (n, k), "s8", epilogue)
-    x = rng.integers(0, 256, (rows, 27), np.uint8)
-    out = rng.integers(0, 256, (rows, 40), np.uint8)
-    residual = rng.integers(0, 256, (rows, 50), np.uint8)
-    before = out.copy()
-    dims = GemmDims(rows, k, n, lda=27, ldc=40, ldr=50)
-    spec = gemm_spec(isa, dims, "s8", epilogue)
-    arrays = [
-        np.concatenate([x.ravel(), np.zeros(64, np.uint8)]),
-        spec.pack(dims, problem.weights),
-        spec.pad(dims, problem.addend),
-        spec.pad(dims, problem.multiplier),
-        out,
-        np.concatenate([residual.ravel(), np.zeros(64, np.uint8)]),
-    ]
-    call = compile_call(spec, dims, problem.scalars, isa)
-    call(*[array.ctypes.data for array in arrays], 0)
-    sums = x[:, :k].astype(np.int64) @ problem.weights.T
-    expected = definition(sums, problem, residual[:, :n], epilogue)
-    np.testing.assert_array_equal(out[:, :n], expected)
-    np.testing.assert_array_equal(out[:, n:], before[:, n:])
+    epilogue = Epilogue("u8", residual=True)
+    dims = GemmDims(13, 20, 18, lda=27, ldc=40, ldr=50)
+    check_strided(gemm_spec(isa, dims, "s8", epilogue), dims, isa, "s8", epilogue)
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,12 @@ from tests.codegen.harness import (
     EPILOGUES,
     SEEDS,
     SOME_EXAMPLES,
-    compile_call,
     definition,
     host_isas,
-    random_activations,
     random_problem,
     run_kernel,
 )
+from tests.codegen.products import check_dense, check_strided, product_sums
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AMX, AVX2, ISAS, PORTABLE, VNNI512, Isa
@@ -52,18 +51,10 @@ def spec_for(isa: Isa, dims: GemmDims, storage: Storage, epilogue: Epilogue) -> 
 def test_gemv_is_the_definition(
     isa: Isa, storage: Storage, more: int, k: int, n: int, epilogue: Epilogue, seed: int
 ) -> None:
-    rng = np.random.default_rng(seed)
     rows = 1 + (more % MOST_ROWS[isa.name] if storage in NARROW_BITS else 0)
-    problem = random_problem(rng, (n, k), storage, epilogue)
-    x = random_activations(rng, (rows, k))
-    residual = rng.integers(0, 256, (rows, n), np.uint8)
     dims = GemmDims.dense(rows, k, n)
     spec = spec_for(isa, dims, storage, epilogue)
-    in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
-    out = run_kernel(spec, dims, isa, x, problem, residual, epilogue, in_place=in_place)
-    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
-    sums = x.astype(np.int64) @ centred.T
-    np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+    check_dense(spec, dims, isa, storage, epilogue, seed)
 
 
 @pytest.mark.parametrize("isa", host_isas())
@@ -81,37 +72,15 @@ def test_the_largest_sums_are_exact(isa: Isa) -> None:
         x = np.full((1, k), 255, np.uint8)
         residual = np.zeros((1, n), np.uint8)
         out = run_kernel(spec, dims, isa, x, problem, residual, epilogue)
-        centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
-        sums = x.astype(np.int64) @ centred.T
-        np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+        expected = definition(product_sums(x, problem), problem, residual, epilogue)
+        np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("isa", host_isas())
 def test_rows_and_outputs_may_be_strided(isa: Isa) -> None:
-    rng = np.random.default_rng(7)
-    rows, k, n, epilogue = MOST_ROWS[isa.name], 20, 50, Epilogue("u8", residual=True)
-    problem = random_problem(rng, (n, k), "u4", epilogue)
-    x = rng.integers(0, 256, (rows, 27), np.uint8)
-    out = rng.integers(0, 256, (rows, 70), np.uint8)
-    residual = rng.integers(0, 256, (rows, 90), np.uint8)
-    before = out.copy()
-    dims = GemmDims(rows, k, n, lda=27, ldc=70, ldr=90)
-    spec = spec_for(isa, dims, "u4", epilogue)
-    arrays = [
-        np.concatenate([x.ravel(), np.zeros(64, np.uint8)]),
-        spec.pack(dims, problem.weights, problem.zero_points),
-        spec.pad(dims, problem.addend),
-        spec.pad(dims, problem.multiplier),
-        out,
-        np.concatenate([residual.ravel(), np.zeros(64, np.uint8)]),
-    ]
-    call = compile_call(spec, dims, problem.scalars, isa)
-    call(*[array.ctypes.data for array in arrays], 0)
-    centred = (problem.weights - problem.zero_points[:, None]).astype(np.int64)
-    sums = x[:, :k].astype(np.int64) @ centred.T
-    expected = definition(sums, problem, residual[:, :n], epilogue)
-    np.testing.assert_array_equal(out[:, :n], expected)
-    np.testing.assert_array_equal(out[:, n:], before[:, n:])
+    epilogue = Epilogue("u8", residual=True)
+    dims = GemmDims(MOST_ROWS[isa.name], 20, 50, lda=27, ldc=70, ldr=90)
+    check_strided(spec_for(isa, dims, "u4", epilogue), dims, isa, "u4", epilogue)
 
 
 def chosen(isa: Isa, dims: GemmDims, storage: Storage) -> list[str]:
