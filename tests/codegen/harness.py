@@ -20,7 +20,7 @@ from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import ISAS, Isa
 from uqfc.codegen.isa.amx import configure, release
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars
-from uqfc.codegen.kernels.saturating import Known
+from uqfc.codegen.kernels.saturating import SMALL_SUMS, Known
 from uqfc.codegen.parts import Part
 from uqfc.numerics import Activation
 from uqfc.packing import NARROW_BITS, RANGES, Storage
@@ -42,6 +42,8 @@ EPILOGUES = [
     Epilogue("u8", known=Known(whole=True)),
     Epilogue("u8", residual=True, known=Known(bounded=True, whole=True)),
     Epilogue("u8", known=Known(bounded=True, whole=True, from_zero=True)),
+    Epilogue("u8", known=Known(bounded=True, whole=True, from_zero=True, small=True)),
+    Epilogue("u8", known=Known(bounded=True, from_zero=True, small=True)),
     Epilogue("u8", residual=True),
     Epilogue("u8", HARD_SWISH),
     Epilogue("u8", HARD_SWISH, known=Known(bounded=True, whole=True)),
@@ -105,10 +107,13 @@ def random_problem(
     zero_point = 0 if epilogue.known.from_zero else end_or_any(rng)
     narrower = not epilogue.known.whole and rng.random() < 0.5
     qmin, qmax = sorted(rng.integers(0, 256, 2).tolist()) if narrower else (0, 255)
+    addend = rng.integers(-(2**16), 2**16, n)
+    if epilogue.known.small:
+        weights, addend = small_sums(rng, weights, zero_points)
     return Problem(
         weights.astype(np.int32),
         zero_points.astype(np.int32),
-        rng.integers(-(2**16), 2**16, n).astype(np.int32),
+        addend.astype(np.int32),
         multiplier.astype(np.float32),
         Scalars(
             low=float(qmin - zero_point),
@@ -120,6 +125,20 @@ def random_problem(
             pad_value=end_or_any(rng),
         ),
     )
+
+
+def small_sums(
+    rng: np.random.Generator, weights: NDArray[Any], zero_points: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Weights that are small enough, and addends with which some sums reach the largest."""
+    n, zeros = len(weights), zero_points.reshape(-1, *[1] * (weights.ndim - 1))
+    centred = weights - zeros
+    bound = (SMALL_SUMS.stop // 255) // max(1, centred[0].size)
+    centred = np.clip(centred, -bound, bound)
+    largest = 255 * np.maximum(centred, 0).reshape(n, -1).sum(axis=1)
+    room = SMALL_SUMS.stop - 1 - largest
+    addend = np.where(rng.random(n) < 0.5, room, rng.integers(-(2**16), room + 1))
+    return centred + zeros, addend
 
 
 def end_or_any(rng: np.random.Generator) -> int:

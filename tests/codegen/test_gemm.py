@@ -110,10 +110,10 @@ EXPECTED_INSTRUCTIONS = {
 @pytest.mark.parametrize("storage", ["s8", "u4", "u2", "s16"])
 @pytest.mark.parametrize("name", ISAS)
 def test_instructions(name: str, storage: Storage) -> None:
-    """The dot product is the expected one; nothing is contracted, nothing is called."""
+    """The dot product is the expected one; nothing else is contracted, nothing is called."""
     isa = ISAS[name]
     module = new_module(isa, "test")
-    for epilogue in EPILOGUES:
+    for epilogue in [epilogue for epilogue in EPILOGUES if not epilogue.fuses(isa)]:
         gemm_spec(isa, GemmDims.dense(48, 32, 8), storage, epilogue).emit(module, isa)
     for function in module.functions:
         function.linkage = ""  # visible, so that none is dropped

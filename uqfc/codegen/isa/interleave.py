@@ -44,16 +44,44 @@ def interleave_wide(rows: Sequence[Value]) -> list[Value]:
     return words_wide(pairs_wide(four[0], four[1]), pairs_wide(four[2], four[3]))
 
 
+def interleave_lanes(rows: Sequence[Value]) -> list[Value]:
+    """``interleave_wide`` without putting channels in order, which saves an instruction per row.
+
+    Result ``j`` has channels ``4 j … 4 j + 3`` of each 16: within each 128-bit lane that is what
+    packing four vectors to bytes undoes (``Saturation.pack_in_lanes``).
+    """
+    four = [*rows, *[rows[-1]] * (4 - len(rows))]
+    pairs = [_pairs(four[0], four[1]), _pairs(four[2], four[3])]
+    return words_wide(pairs[0], pairs[1])
+
+
 def pairs_wide(first: Value, second: Value) -> list[Value]:
     """Two vectors of 64 i8 to two of i16 [32], ``first`` in the low bytes: for ``words_wide``."""
-    spread = [_spread(first), _spread(second)]
-    return [_unpack(spread[0], spread[1], half).bitcast("i16", 32) for half in (0, 1)]
+    return _pairs(_spread(first), _spread(second))
+
+
+def _pairs(first: Value, second: Value) -> list[Value]:
+    return [_unpack(first, second, half).bitcast("i16", 32) for half in (0, 1)]
 
 
 def words_wide(low: Sequence[Value], high: Sequence[Value]) -> list[Value]:
     """The words whose halves are two results of ``pairs_wide``: four i32 [16], in order."""
     words = [_unpack(a, b, half) for a, b in zip(low, high, strict=True) for half in (0, 1)]
     return [word.bitcast("i32", LANES) for word in words]
+
+
+def transpose_lanes(vectors: Sequence[Value]) -> list[Value]:
+    """Of four vectors of 16 lanes: result ``j`` has lanes ``4 j … 4 j + 3`` of each."""
+    a, b, c, d = vectors
+    result: list[Value] = []
+    for half in (0, 8):
+        order = [*range(half, half + 8), *range(16 + half, 24 + half)]
+        left, right = a.shuffle(order, b), c.shuffle(order, d)
+        for start in (0, 4):
+            fours = [start, start + 8, start + 16, start + 24]
+            lanes = [four + i for four in fours for i in range(4)]
+            result.append(left.shuffle(lanes, right))
+    return result
 
 
 def _spread(row: Value) -> Value:

@@ -47,12 +47,15 @@ class DepthwiseSpec:
     """Steps have two output rows, but the last one of an image."""
     pixels: int = 0
     """Outputs of a row that are done at a time where input columns are stored; 0: does not care."""
+    twins: bool = False
+    """64 channels of two outputs of a row are done at a time, not of one."""
 
     @property
     def name(self) -> str:
         height, width = self.kernel
         dilation = f"d{_pair(self.dilation)}" if self.dilation != (1, 1) else ""
         blocks = "".join(f"x{channels}" for channels in self.blocks)
+        blocks = f"x2{blocks}" if self.twins else blocks
         pixels = f"p{self.pixels}" if self.pixels else ""
         odd = "odd" if self.odd else ""
         tile = f"{height}x{width}s{_pair(self.stride)}{dilation}{odd}{pixels}{blocks}"
@@ -82,7 +85,7 @@ class DepthwiseSpec:
 
     def pad(self, dims: ConvDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Addends or multipliers [channels] as the kernel reads them."""
-        return self.layout(dims).pad(values)
+        return self.epilogue.constants(self.isa, self.layout(dims).pad(values))
 
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: a row of padding where outputs read pixels outside the image."""
@@ -146,7 +149,13 @@ class DepthwiseSpec:
             PairsBody(b, self.geometry, self.storage, self.epilogue).run()
         else:
             body = DepthwiseBody(
-                b, self.geometry, self.blocks, self.storage, self.epilogue, odd=self.odd
+                b,
+                self.geometry,
+                self.blocks,
+                self.storage,
+                self.epilogue,
+                odd=self.odd,
+                broad_pixels=2 if self.twins else 1,
             )
             body.run()
         return b.ret()
@@ -182,8 +191,12 @@ def depthwise_spec(
     if fits_int16 and sums_pairs(isa, dims.in_channels, storage, epilogue):
         return replace(narrow, blocks=(CHANNELS,))
     spec = narrow
+    packs_lanes = interleaves_wide(isa) and epilogue.output == "u8"
     if interleaves_wide(isa) and not narrow.geometry.is_held:
         spec = replace(narrow, pixels=pixels_of(dims.out_width))
-    elif interleaves_wide(isa) and narrow.geometry.broad.is_held:
-        spec = replace(narrow, blocks=blocks_of(dims.in_channels))
+    elif packs_lanes and narrow.geometry.broad().is_held:
+        blocks = blocks_of(dims.in_channels)
+        fits = dims.out_width % 2 == 0 and narrow.geometry.broad(2).is_held
+        twins = fits and (dims.stride[1] > 1 or dims.in_channels % LINE > 0)
+        spec = replace(narrow, blocks=blocks, twins=twins and blocks != (LANES,))
     return replace(spec, odd=spec.geometry.rows == 2 and dims.out_height % 2 == 1)

@@ -45,6 +45,7 @@ class DepthwiseBody:
         epilogue: Epilogue,
         *,
         odd: bool,
+        broad_pixels: int = 1,
     ) -> None:
         self.b = b
         self.geometry = geometry
@@ -53,7 +54,8 @@ class DepthwiseBody:
         self.dot = dot_for(b.isa, KINDS[storage])
         self.pixel = b.value("channels")
         self.rows = InputRows(b)
-        forms = [geometry if channels == LANES else geometry.broad for channels in blocks]
+        broad = geometry.broad(broad_pixels)
+        forms = [geometry if channels == LANES else broad for channels in blocks]
         self.forms = [columns_for(b, form, self.dot) for form in forms]
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
         self.weights = Weights(b, geometry, self.dot, storage, groups, multipliers=multiplies)
@@ -78,7 +80,8 @@ class DepthwiseBody:
                     lambda state=state, left=left: (self.pixel - state[0]).gt(left), state
                 ):
                     groups = columns.groups(self.pixel - state[0])
-                    self.weights.prepare(state[0], groups)
+                    in_lanes = columns.geometry.groups > 1
+                    self.weights.prepare(state[0], groups, in_lanes=in_lanes)
                     with b.loop(0, get("out_width"), columns.segment) as x:
                         self._steps(columns, first, last, position, x, state[0], groups)
                     state[0] = state[0] + groups * LANES
@@ -178,14 +181,17 @@ class DepthwiseBody:
         carried = [*state, b.i64(0)]
         with b.loop(0, count, g.pixels, carry=carried) as x:
             state, element = carried[:-1], carried[-1]
-            if isinstance(columns, StoredColumns) and columns.one_by_one:
-                sums = self._sums_one_by_one(columns, state, rows, groups[0])
-            else:
-                sums = self._sums(columns, state, rows, groups, held)
-            state = columns.advance(state)
             places = [Line(line.first + element, line.count - x) for line in lines]
-            multipliers = [self.weights.multiplier(each) for each in groups]
-            pieces = self.outputs.pieces(g, sums, multipliers, places)
+            if g.groups > 1:
+                pieces = self._broad_pieces(columns, state, groups, places)
+            else:
+                if isinstance(columns, StoredColumns) and columns.one_by_one:
+                    sums = self._sums_one_by_one(columns, state, rows, groups[0])
+                else:
+                    sums = self._sums(columns, state, rows, {0: groups[0]}, held)
+                multipliers = {0: self.weights.multiplier(groups[0])}
+                pieces = self.outputs.pieces(sums, multipliers, places)
+            state = columns.advance(state)
             with b.if_else(x.lt(whole)) as (inside, partial):
                 with inside:
                     self.outputs.store(places, pieces)
@@ -193,25 +199,39 @@ class DepthwiseBody:
                     self.outputs.store_some(places, pieces, rest)
             carried[:] = [*state, element + self.pixel * g.pixels]
 
+    def _broad_pieces(
+        self, columns: Columns, state: list[Any], groups: list[Pointer], places: list[Line]
+    ) -> list[Sum]:
+        """Two groups after the other: their sums are packed before there are the next ones."""
+        halves: list[list[Sum]] = []
+        for first in range(0, len(groups), 2):
+            pair = {i: groups[i] for i in (first, first + 1)}
+            sums = self._sums(columns, state, len(places), pair, {})
+            multipliers = {i: self.weights.multiplier(group) for i, group in pair.items()}
+            halves.append(self.outputs.halves(sums, multipliers, places))
+        return self.outputs.joined(*halves)
+
     def _sums(
         self,
         columns: Columns,
         state: list[Any],
         rows: int,
-        groups: list[Pointer],
+        groups: dict[int, Pointer],
         held: dict[Place, Operand],
     ) -> list[Sum]:
         """Pixel after pixel, each row's, group after group."""
         g = columns.geometry
-        numbers = list(product(range(g.pixels), range(rows), range(g.groups)))
-        addends = [self.weights.addend(group) for group in groups]
+        numbers = list(product(range(g.pixels), range(rows), groups))
+        addends = {i: self.weights.addend(group) for i, group in groups.items()}
         sums = {number: addends[number[2]] for number in numbers}
         for word, kx, row in product(range(g.words), g.taps, range(rows)):
             if not g.uses(row, word):
                 continue
             place = (row, kx, word)
-            weights = [held.get(place) or self.weights.load(group, place) for group in groups]
-            for p, i in product(range(g.pixels), range(g.groups)):
+            weights = {
+                i: held.get(place) or self.weights.load(group, place) for i, group in groups.items()
+            }
+            for p, i in product(range(g.pixels), groups):
                 operand = columns.operand(state, g.column(p, kx), word, i)
                 total = sums[p, row, i]
                 sums[p, row, i] = self.dot.add(total, operand, weights[i])

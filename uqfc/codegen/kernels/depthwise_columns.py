@@ -13,7 +13,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import ALL_BYTES, Dot, Operand
-from uqfc.codegen.isa.interleave import interleave, interleave_wide
+from uqfc.codegen.isa.interleave import interleave, interleave_lanes
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.kernels.tensor import larger, smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
@@ -151,7 +151,7 @@ class HeldColumns(Columns):
     def _load(self, rows: list[Pointer], offset: Value) -> list[Operand]:
         lanes = LANES * self.geometry.groups
         loads = [row.load("i8", offset, lanes) for row in rows]
-        mix = _one_group if self.geometry.groups == 1 else interleave_wide
+        mix = _one_group if self.geometry.groups == 1 else interleave_lanes
         words = [word for i in range(0, len(rows), 4) for word in mix(loads[i : i + 4])]
         return [self.dot.activation(word) for word in words]
 

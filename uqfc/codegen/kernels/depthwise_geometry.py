@@ -24,6 +24,8 @@ LOW_HALF = 0xFFFF
 
 MOST_HELD = 12
 """Registers of input columns that are held along a row."""
+MOST_HELD_OF_TWO = 20
+"""The same of two pixels of 64 channels, whose outputs are computed 32 channels at a time."""
 BLOCK_PIXELS = (7, 6, 5, 4)
 """Outputs of a row that 32 registers hold of two rows, with their input columns."""
 MOST_SCATTERED = 32
@@ -56,10 +58,9 @@ class Geometry:
         two = replace(one, rows=2)
         return two if shifts and dilation[0] == 1 and two.words == one.words else one
 
-    @property
-    def broad(self) -> Geometry:
-        """The same with 64 channels of a pixel instead of 16 channels of four."""
-        return replace(self, groups=VECTORS, pixels=1)
+    def broad(self, pixels: int = 1) -> Geometry:
+        """The same with 64 channels of one or two pixels instead of 16 channels of four."""
+        return replace(self, groups=VECTORS, pixels=pixels)
 
     def many(self, pixels: int, shifts: bool) -> Geometry:
         """For machines with many registers, where they do not hold the columns."""
@@ -71,7 +72,8 @@ class Geometry:
     @property
     def is_held(self) -> bool:
         """Registers can hold the input columns of a block of outputs."""
-        return self.word == TALL and len(self.columns) * self.words * self.groups <= MOST_HELD
+        most = MOST_HELD if self.pixels == 1 or self.groups == 1 else MOST_HELD_OF_TWO
+        return self.word == TALL and len(self.columns) * self.words * self.groups <= most
 
     # --- rows ----------------------------------------------------------------------------------
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.kernels.depthwise_geometry import VECTORS, Geometry
+from uqfc.codegen.kernels.depthwise_geometry import VECTORS
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.saturating import Saturation
 from uqfc.codegen.kernels.tensor import smaller
@@ -56,45 +56,79 @@ class Outputs:
 
     def pieces(
         self,
-        g: Geometry,
-        sums: Iterable[Sum],
-        multipliers: list[Value | None],
+        sums: Sequence[Sum],
+        multipliers: dict[int, Value | None],
         places: list[Line],
     ) -> list[Sum]:
-        """What is stored of sums, which come in the order that their bytes are packed in.
+        """What is stored of sums of one group, in the order that their bytes are packed in."""
+        residuals = [self._residual(places[each.row], each) for each in sums]
+        vectors = self._before_rounding(sums, multipliers, residuals)
+        fours = [vectors[i : i + VECTORS] for i in range(0, len(vectors), VECTORS)]
+        return [piece for four in fours for piece in self._packed(four)]
 
-        Bytes of all groups are one vector, the first one's.
-        """
-        pieces: list[Sum] = []
-        vectors: list[Sum] = []
-        for each in sums:
-            residual = self._residual(places[each.row], each.group, each.pixel)
-            value = self.epilogue.before_rounding(
-                each.value, multipliers[each.group], residual, self.scalars
+    def halves(
+        self,
+        sums: Sequence[Sum],
+        multipliers: dict[int, Value | None],
+        places: list[Line],
+    ) -> list[Sum]:
+        """Of sums of two groups of four, whose channels are in lanes: a vector of i16 of both."""
+        assert self.saturation is not None
+        residuals = [self._residual_in_lanes(places[each.row], each) for each in sums]
+        vectors = self._before_rounding(sums, multipliers, residuals)
+        return [
+            replace(first, value=self.saturation.pack_half(first.value, second.value))
+            for first, second in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+
+    def joined(self, first: list[Sum], second: list[Sum]) -> list[Sum]:
+        """The bytes of 64 channels: what is stored of two results of ``halves``."""
+        assert self.saturation is not None
+        return [
+            replace(one, value=self.saturation.join_halves(one.value, other.value))
+            for one, other in zip(first, second, strict=True)
+        ]
+
+    def _before_rounding(
+        self,
+        sums: Sequence[Sum],
+        multipliers: dict[int, Value | None],
+        residuals: list[Value | None],
+    ) -> list[Sum]:
+        """Sums as float32, or what else is the output."""
+        epilogue = self.epilogue
+        return [
+            replace(
+                each,
+                value=epilogue.before_rounding(
+                    each.value, multipliers[each.group], residual, self.scalars
+                ),
             )
-            vectors.append(replace(each, value=value))
-            if len(vectors) == VECTORS:
-                pieces += self._packed(g, vectors)
-                vectors = []
-        return pieces + (self._packed(g, vectors) if vectors else [])
+            for each, residual in zip(sums, residuals, strict=True)
+        ]
 
-    def _packed(self, g: Geometry, vectors: list[Sum]) -> list[Sum]:
-        """Vectors of float32 to bytes, if the output is u8."""
+    def _packed(self, vectors: list[Sum]) -> list[Sum]:
+        """At most four vectors of float32 to bytes, if the output is u8."""
         if self.saturation is None:
             return vectors
         packed = self.saturation.pack([vector.value for vector in vectors])
-        if g.groups > 1:
-            return [replace(vectors[0], value=packed)]
         return [replace(vector, value=packed, part=i) for i, vector in enumerate(vectors)]
 
-    def _residual(self, place: Line, group: int, p: int) -> Value | None:
-        """Of pixel ``p``; anything if there is no such pixel."""
+    def _residual(self, place: Line, at: Sum) -> Value | None:
+        """Of 16 channels of the pixel of a sum; anything if there is no such pixel."""
+        return self._pixel(place, at).load_u8_as_i32() if self.epilogue.residual else None
+
+    def _residual_in_lanes(self, place: Line, at: Sum) -> Value | None:
+        """The same of the channels of a group that are in lanes."""
         if not self.epilogue.residual:
             return None
-        element = place.first + self.pixel * p
-        source = self.b.pointer("residual") + element
-        exists = self.b.i64(p).lt(place.count)
-        return self.b.select(exists, source, self.parts).load_u8_as_i32(group * LANES)
+        fours = [LANES * i + 4 * at.group for i in range(VECTORS)]
+        in_lanes = [four + i for four in fours for i in range(4)]
+        return self._pixel(place, at).load("i8", 0, LINE).shuffle(in_lanes).zext("i32")
+
+    def _pixel(self, place: Line, at: Sum) -> Pointer:
+        source = self.b.pointer("residual") + (place.first + self.pixel * at.pixel)
+        return self.b.select(self.b.i64(at.pixel).lt(place.count), source, self.parts)
 
     def store(self, places: list[Line], pieces: list[Sum]) -> None:
         """All values of all pixels."""

@@ -6,11 +6,14 @@ They are prepared for some groups of 16 channels at a time, in the stack frame:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import ALL_BYTES, Dot, Operand
-from uqfc.codegen.kernels.depthwise_geometry import Geometry
+from uqfc.codegen.isa.interleave import transpose_lanes
+from uqfc.codegen.kernels.depthwise_geometry import VECTORS, Geometry
+from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, Storage
 
@@ -54,16 +57,25 @@ class Weights:
         self.group_bytes = self.constants + 2 * REGISTER
         self.memory = b.stack(groups * self.group_bytes)
 
-    def prepare(self, channel: Value, groups: Value) -> None:
-        """The weights of ``groups`` groups from ``channel`` on."""
+    def prepare(self, channel: Value, groups: Value, *, in_lanes: bool = False) -> None:
+        """The weights of ``groups`` groups from ``channel`` on.
+
+        ``in_lanes``: channels of four groups are in the order of ``interleave_lanes``; groups that
+        do not exist are the last one.
+        """
         b = self.b
+        if in_lanes:
+            firsts = [channel + smaller(groups - 1, i) * LANES for i in range(VECTORS)]
+            for vectors in zip(*map(self._group, firsts), strict=True):
+                values = transpose_lanes([vector for _, vector in vectors])
+                for i, value in enumerate(values):
+                    offset = i * self.group_bytes + vectors[0][0]
+                    self.memory.store(value, offset, align=REGISTER)
+            return
         with b.loop(0, groups) as group:
-            first = channel + group * LANES
             target = self.memory + group * self.group_bytes
-            self._prepare_group(first, target)
-            for i, name in enumerate(self.arrays):
-                values = b.pointer(name).load_i32(first * 4)
-                target.store(values, self.constants + i * REGISTER, align=REGISTER)
+            for offset, value in self._group(channel + group * LANES):
+                target.store(value, offset, align=REGISTER)
 
     def addend(self, group: Pointer) -> Value:
         return group.load("i32", self.constants, align=REGISTER)
@@ -85,7 +97,8 @@ class Weights:
             return {}
         return {place: self.load(group, place) for place in self.places}
 
-    def _prepare_group(self, channel: Value, target: Pointer) -> None:
+    def _group(self, channel: Value) -> Iterator[tuple[int, Value]]:
+        """Vectors of a group of 16 channels, and where each is in the memory of the group."""
         g, size = self.geometry, self.column_words
         stored = self._stored_words(channel)
         starts = range(0, len(stored), size)
@@ -99,7 +112,10 @@ class Weights:
                 if g.uses(row, word):
                     start = self.places.index((row, kx, word)) * self.operand_bytes
                     for i, value in enumerate(self.dot.weight(values)):
-                        target.store(value, start + REGISTER * i, align=REGISTER)
+                        yield start + REGISTER * i, value
+        for i, name in enumerate(self.arrays):
+            values = self.b.pointer(name).load_i32(channel * 4)
+            yield self.constants + i * REGISTER, values
 
     def _stored_words(self, channel: Value) -> list[tuple[Value, ...]]:
         """The packed words of 16 channels [columns * column_words], narrow weights as int8."""

@@ -8,8 +8,8 @@ With ``acc`` the sum (its addend included), ``m`` the channel's multiplier and `
 4. f32:                 ``v`` as in 1 or 2, then the activation if there is one
 5. i32:                 ``acc``
 
-Every operation is rounded by itself. Activations that are clamps are bounds, not activations,
-when the output is u8.
+Every operation is rounded by itself; what ``fuses`` does has the same results. Activations that
+are clamps are bounds, not activations, when the output is u8.
 """
 
 from __future__ import annotations
@@ -19,13 +19,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import SUMS_OF_PAIRS
 from uqfc.codegen.kernels.activate import activate
 from uqfc.codegen.kernels.saturating import NOTHING_KNOWN, Known, Saturation
 from uqfc.codegen.vector import Pointer, Value
 from uqfc.numerics import Activation
+from uqfc.packing import Scalar
 
+LINEAR = 2**23
+"""As a float32 the integers above it, as far as its double, add to its bits as to its value."""
+LINEAR_BITS = int(np.float32(LINEAR).view(np.int32))
 Output: TypeAlias = Literal["u8", "f32", "i32"]
 
 
@@ -117,6 +125,24 @@ class Epilogue:
             for name, kind in self.scalars().items()
         ]
 
+    def fuses(self, isa: Isa) -> bool:
+        """Whether sums become floats and are multiplied in one instruction, exactly.
+
+        Their addends have the bits of ``2**23`` as a float then (``constants``): what is not
+        negative is ``2**23 + sum`` as a float, and subtracting ``2**23 * multiplier``, which is
+        exact, leaves their product, rounded once. What is negative stays below zero, where a zero
+        point of 0 makes it 0 anyway.
+        """
+        plain = self.output == "u8" and self.activation is None and not self.residual
+        known = self.known.small and self.known.bounded and self.known.from_zero
+        return plain and known and isa.name != "portable"
+
+    def constants(self, isa: Isa, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Addends (int32) or multipliers (float32) as ``before_rounding`` wants them."""
+        if values.dtype != np.int32 or not self.fuses(isa):
+            return values
+        return (values.view(np.int32) + np.int32(LINEAR_BITS)).view(values.dtype)
+
     def saturation(self, b: Builder, scalars: Mapping[str, Value]) -> Saturation:
         """Rounds what ``before_rounding`` gives to u8; only for that output."""
         low, high, zero_point = (scalars[name] for name in ("low", "high", "zero_point"))
@@ -136,6 +162,8 @@ class Epilogue:
         b = sums.b
         if multiplier is None:
             return sums
+        if self.fuses(b.isa):
+            return b.multiply_add(b.as_float(sums), multiplier, multiplier * -float(LINEAR))
         v = b.to_float(sums) * multiplier
         if residual is not None:
             offset = b.to_float(residual - scalars["residual_zero_point"])

@@ -7,6 +7,8 @@ from typing import Generic, TypeVar
 
 from numpy.typing import NDArray
 
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
 from uqfc.packing import I32, U8, PanelLayout, Scalar
 
@@ -15,6 +17,9 @@ Dims = TypeVar("Dims", GemmDims, ConvDims)
 
 class PanelConstants(ABC, Generic[Dims]):
     """A spec that is called with ``Dims``."""
+
+    isa: Isa
+    epilogue: Epilogue
 
     @abstractmethod
     def layout(self, dims: Dims) -> PanelLayout:
@@ -29,4 +34,4 @@ class PanelConstants(ABC, Generic[Dims]):
 
     def pad(self, dims: Dims, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Addends or multipliers [n] as the kernel reads them."""
-        return self.layout(dims).pad(values)
+        return self.epilogue.constants(self.isa, self.layout(dims).pad(values))

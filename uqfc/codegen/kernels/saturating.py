@@ -18,6 +18,9 @@ from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.interleave import permute_dwords
 from uqfc.codegen.vector import LANES, Value, llvm_type
 
+SMALL_SUMS = range(-(2**30), 2**23)
+"""Sums that are floats when ``2**23`` as a float is added to their bits, if they are not negative;
+others are floats below ``2**23`` then."""
 PACKED = 4
 """Vectors of 16 that are packed to one of 64 bytes."""
 LARGE = 65536.0
@@ -37,11 +40,14 @@ class Known:
     """The bounds are those of u8, which is what packing saturates to."""
     from_zero: bool = False
     """The zero point is 0."""
+    small: bool = False
+    """They are sums, addends included, in ``SMALL_SUMS`` times what is not negative."""
 
     @property
     def name(self) -> str:
-        """``_bounded_whole_z0``, or parts of it."""
+        """``_bounded_whole_z0_small``, or parts of it."""
         names = {"bounded": self.bounded, "whole": self.whole, "z0": self.from_zero}
+        names["small"] = self.small
         return "".join(f"_{name}" for name, known in names.items() if known)
 
 
@@ -111,19 +117,24 @@ class Saturation:
 
     def pack_in_lanes(self, values: Sequence[Value]) -> Value:
         """Four vectors to 64 i8 (AVX-512): 4 values of each, then the next 4 of each, …"""
-        words = [round_to_int(self.b, self.limited(v)) for v in values]
-        return self.pack_integers(words)
+        return self.join_halves(*[self.pack_half(values[i], values[i + 1]) for i in (0, 2)])
+
+    def pack_half(self, first: Value, second: Value) -> Value:
+        """Two of the four vectors of ``pack_in_lanes``, to 32 i16."""
+        return self._integer_half(*[round_to_int(self.b, self.limited(v)) for v in (first, second)])
+
+    def join_halves(self, first: Value, second: Value) -> Value:
+        """What ``pack_in_lanes`` gives of two results of ``pack_half``."""
+        name = "llvm.x86.avx512.packuswb.512"
+        return self._limit(self.b.intrinsic(name, llvm_type("i8", 64), first, second))
 
     def pack_integers(self, words: Sequence[Value]) -> Value:
         """``pack_in_lanes`` of int32."""
-        b = self.b
+        return self.join_halves(*[self._integer_half(words[i], words[i + 1]) for i in (0, 2)])
+
+    def _integer_half(self, first: Value, second: Value) -> Value:
         name = "llvm.x86.avx512.packssdw.512"
-        halves = [
-            self._add(b.intrinsic(name, llvm_type("i16", 32), words[i], words[i + 1]))
-            for i in (0, 2)
-        ]
-        name = "llvm.x86.avx512.packuswb.512"
-        return self._limit(b.intrinsic(name, llvm_type("i8", 64), *halves))
+        return self._add(self.b.intrinsic(name, llvm_type("i16", 32), first, second))
 
     def _avx2(self, values: Sequence[Value]) -> Value:
         packed = [self.pack_in_two_lanes(values[i], values[i + 1]) for i in (0, 2)]

@@ -36,7 +36,7 @@ from uqfc.codegen.kernels.epilogue import Output
 from uqfc.codegen.kernels.int16_sums import longest_run
 from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
-from uqfc.codegen.kernels.saturating import Known
+from uqfc.codegen.kernels.saturating import SMALL_SUMS, Known
 from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import (
     Choice,
@@ -51,8 +51,8 @@ from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import TransposeOp
 from uqfc.dialects.qkernel import LaunchOp, Packing, UnpackOp
 from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp, QuantizeOp
-from uqfc.dialects.tensors import element_of, i8, i16, shape_of, ui2, ui4
-from uqfc.packing import I32, NARROW_BITS, U8, DepthwiseLayout, Storage
+from uqfc.dialects.tensors import Array, element_of, i8, i16, shape_of, ui2, ui4
+from uqfc.packing import I32, NARROW_BITS, RANGES, U8, DepthwiseLayout, Storage
 
 OUTPUTS: dict[object, Output] = {f32: "f32", i32: "i32"}
 STORAGES: dict[object, Storage] = {i8: "s8", i16: "s16", ui4: "u4", ui2: "u2"}
@@ -144,22 +144,40 @@ def scalars_of(op: IntegerLayerOp) -> Scalars:
     )
 
 
-def known_of(op: IntegerLayerOp, multiplier: np.ndarray | None) -> Known:
-    """What the kernel of a layer with u8 outputs may rely on. ``multiplier``: None if unknown."""
+def known_of(op: IntegerLayerOp, addend: Array | None, multiplier: Array | None) -> Known:
+    """What the kernel of a layer with u8 outputs may rely on; None: unknown."""
     e = op.epilogue.data
-    return Known(
-        bounded=multiplier is not None and is_bounded(op, multiplier),
-        whole=(e.qmin, e.qmax) == (0, 255),
-        from_zero=e.zero_point == 0,
-    )
+    whole, from_zero = (e.qmin, e.qmax) == (0, 255), e.zero_point == 0
+    if addend is None or multiplier is None:
+        return Known(whole=whole, from_zero=from_zero)
+    small = from_zero and are_small(op, addend, multiplier)
+    return Known(is_bounded(op, multiplier, small=small), whole, from_zero, small)
 
 
-def is_bounded(op: IntegerLayerOp, multiplier: np.ndarray) -> bool:
-    """No value before rounding reaches 2**31, because no sum does.
+def are_small(op: IntegerLayerOp, addend: Array, multiplier: Array) -> bool:
+    """Whether ``Known.small`` holds whatever the weights are; only for what it is of use to.
+
+    Products have no use for it: dot products and multiplications are what takes their time.
+    """
+    depthwise = isinstance(op, QConv2dOp) and op.is_depthwise
+    plain = op.epilogue.data.activation is None and op.residual is None
+    if not depthwise or not plain or multiplier.min(initial=0.0) < 0:
+        return False
+    low, high = RANGES[STORAGES[element_of(op.weight)]]
+    largest = high - low if low == 0 else -low
+    most = 255 * largest * prod(shape_of(op.weight)[1:])
+    ends = int(addend.min(initial=0)) - most, int(addend.max(initial=0)) + most
+    return all(end in SMALL_SUMS for end in ends)
+
+
+def is_bounded(op: IntegerLayerOp, multiplier: Array, *, small: bool) -> bool:
+    """No value before rounding reaches 2**31, because no sum does, or because sums are small.
 
     Activations never give more than the larger of their operand's magnitude and 1.
     """
     e = op.epilogue.data
+    if small:
+        return float(multiplier.max(initial=0)) * SMALL_SUMS.stop <= 2.0**30
     factor = max([1.0, *map(abs, e.activation.params)]) * e.reciprocal if e.activation else 1.0
     residual = 0.0 if op.residual is None else 255 * abs(e.residual_multiplier)
     largest = float(np.abs(multiplier).max(initial=0)) * 2.0**31 + residual + 1
@@ -210,9 +228,9 @@ def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerK
     """
     storage = STORAGES[element_of(op.weight)]
     epilogue = epilogue_of(op)
-    multiplier = constant_operand(launch, op.multiplier)
     if epilogue.output == "u8":
-        epilogue = replace(epilogue, known=known_of(op, multiplier))
+        addend, multiplier = (constant_operand(launch, v) for v in (op.addend, op.multiplier))
+        epilogue = replace(epilogue, known=known_of(op, addend, multiplier))
     if isinstance(op, QConv2dOp):
         dims = conv_dims(op)
         if op.is_depthwise:
