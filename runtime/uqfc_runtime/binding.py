@@ -23,11 +23,11 @@ from uqfc_runtime.info import ABI_VERSION
 class Code(Protocol):
     """The functions of ``uqf.h`` on addresses; they release the GIL and return its status."""
 
-    def run(self, inputs: Any, outputs: Any, arena: int) -> int:
-        """One run on this thread; ``inputs`` and ``outputs`` are ``void *[]``."""
+    def run(self, inputs: int, outputs: int, arena: int) -> int:
+        """One run on this thread; ``inputs`` and ``outputs`` are those of a ``void *[]``."""
         ...
 
-    def run_team(self, inputs: Any, outputs: Any, arena: int, team: int, parts: int) -> int:
+    def run_team(self, inputs: int, outputs: int, arena: int, team: int, parts: int) -> int:
         """One run with the workers of a team."""
         ...
 
@@ -81,10 +81,10 @@ class SharedObject:
         if info != artifact.info_json:
             raise ArtifactError("the model info in the code is not the one the trailer points at")
 
-    def run(self, inputs: Any, outputs: Any, arena: int) -> int:
+    def run(self, inputs: int, outputs: int, arena: int) -> int:
         return self._run(inputs, outputs, arena)
 
-    def run_team(self, inputs: Any, outputs: Any, arena: int, team: int, parts: int) -> int:
+    def run_team(self, inputs: int, outputs: int, arena: int, team: int, parts: int) -> int:
         return self._run_team(inputs, outputs, arena, team, parts)
 
     def work(self, team: int, part: int, parts: int) -> int:
@@ -124,11 +124,11 @@ class InternalFunctions:
         self._end_team = _END_TEAM(addresses.end_team)
         self._owner = owner
 
-    def run(self, inputs: Any, outputs: Any, arena: int) -> int:
+    def run(self, inputs: int, outputs: int, arena: int) -> int:
         self._run(inputs, outputs, arena, self._weights_address, 0, 1, None)
         return 0
 
-    def run_team(self, inputs: Any, outputs: Any, arena: int, team: int, parts: int) -> int:
+    def run_team(self, inputs: int, outputs: int, arena: int, team: int, parts: int) -> int:
         self._run_team(inputs, outputs, arena, self._weights_address, team, parts)
         return 0
 

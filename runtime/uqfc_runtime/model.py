@@ -5,12 +5,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from uqfc_runtime.arrays import (
+    Array,
+    address_of,
+    as_inputs,
+    as_outputs,
+    check_names,
+    overlap,
+)
 from uqfc_runtime.artifact import check_cpu, read_artifact
 from uqfc_runtime.binding import (
     Addresses,
@@ -20,10 +26,8 @@ from uqfc_runtime.binding import (
     aligned_bytes,
 )
 from uqfc_runtime.errors import ArtifactError, ExecutionError, InputError
-from uqfc_runtime.info import LayerInfo, ModelInfo, TensorInfo, parse_info
+from uqfc_runtime.info import LayerInfo, ModelInfo, parse_info
 from uqfc_runtime.team import Team, available_cpus
-
-Array = NDArray[Any]
 
 
 class Model:
@@ -41,8 +45,9 @@ class Model:
         self._info = info
         self._threads = _threads(info, threads)
         self._entry = code.run if self._threads == 1 else Team(code, self._threads).run
+        self._input_names = {tensor.name for tensor in info.inputs}
+        self._output_names = {tensor.name for tensor in info.outputs}
         self._idle: list[_Workspace] = []
-        self._lock = Lock()
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int | None = None) -> Model:
@@ -114,42 +119,33 @@ class Model:
         no memory with an input or each other; outputs not named in it are allocated. Raises
         InputError, or ExecutionError if the arena cannot be allocated.
         """
-        _check_names(inputs, self._info.inputs, "input")
-        arrays = [_input(inputs[tensor.name], tensor) for tensor in self._info.inputs]
-        results = self._outputs(out or {}, arrays)
+        if set(inputs) != self._input_names:
+            check_names(inputs, self._info.inputs, "input")
+        _alive, sources = as_inputs(inputs, self._info.inputs)  # copies, until the code has run
+        given = out or {}
+        if not given.keys() <= self._output_names:
+            check_names(given, self._info.outputs, "output")
+        results, targets = as_outputs(given, self._info.outputs)
+        if given and overlap(sources + targets):
+            raise InputError("an array in `out` shares memory with an input or another output")
         workspace = self._acquire()
         try:
-            workspace.inputs[:] = [_address(array) for array in arrays]
-            workspace.outputs[:] = [_address(array) for array in results.values()]
-            status = self._entry(workspace.inputs, workspace.outputs, workspace.arena_address)
+            for place, (start, _, _) in enumerate(sources):
+                workspace.inputs[place] = start
+            for place, (start, _, _) in enumerate(targets):
+                workspace.outputs[place] = start
+            status = self._entry(*workspace.addresses)
         finally:
-            with self._lock:
-                self._idle.append(workspace)
+            self._idle.append(workspace)
         if status:
             raise ExecutionError(f"{self._info.name}: the model's code returned status {status}")
         return results
 
-    def _outputs(self, out: Mapping[str, Array], inputs: list[Array]) -> dict[str, Array]:
-        tensors = self._info.outputs
-        if not out:
-            return {tensor.name: np.empty(tensor.shape, tensor.dtype) for tensor in tensors}
-        _check_names(out, tensors, "output")
-        given = [_output(out[tensor.name], tensor) for tensor in tensors if tensor.name in out]
-        for i, array in enumerate(given):
-            if any(np.may_share_memory(array, other) for other in [*inputs, *given[:i]]):
-                raise InputError("an array in `out` shares memory with an input or another output")
-        return {
-            tensor.name: out[tensor.name]
-            if tensor.name in out
-            else np.empty(tensor.shape, tensor.dtype)
-            for tensor in tensors
-        }
-
     def _acquire(self) -> _Workspace:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return _Workspace(self._info)
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Workspace(self._info)
 
 
 class _Workspace:
@@ -162,9 +158,11 @@ class _Workspace:
             raise ExecutionError(
                 f"{info.name}: cannot allocate an arena of {info.arena_bytes} bytes"
             ) from error
-        self.arena_address = _address(self._arena)
         self.inputs = (ctypes.c_void_p * len(info.inputs))()
         self.outputs = (ctypes.c_void_p * len(info.outputs))()
+        tables = ctypes.addressof(self.inputs), ctypes.addressof(self.outputs)
+        self.addresses = (*tables, address_of(self._arena))
+        """Of the inputs' addresses, of the outputs' addresses, and of the arena."""
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Model:
@@ -181,49 +179,3 @@ def _threads(info: ModelInfo, wanted: int | None) -> int:
             f"{info.name}: {wanted} threads, but it was compiled for 1 to {info.threads}"
         )
     return wanted
-
-
-def _address(array: Array) -> int:
-    """Of a C-contiguous array; ctypes finds it several times faster where it may write to it."""
-    if array.flags.writeable and array.size:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
-    return array.__array_interface__["data"][0]
-
-
-def _check_names(given: Mapping[str, object], tensors: tuple[TensorInfo, ...], kind: str) -> None:
-    """Every given name must exist, and every input must be given."""
-    expected = [tensor.name for tensor in tensors]
-    problems = [f"unknown {kind} '{name}'" for name in given if name not in expected]
-    if kind == "input":
-        problems += [f"missing {kind} '{name}'" for name in expected if name not in given]
-    if problems:
-        accepted = ", ".join(f"'{tensor.name}' {tensor}" for tensor in tensors)
-        raise InputError(f"{'; '.join(problems)}; the model's {kind}s are: {accepted}")
-
-
-def _input(value: ArrayLike, tensor: TensorInfo) -> Array:
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"input '{tensor.name}': not an array: {error}") from error
-    _check_tensor(array, tensor, "input")
-    flags = array.flags
-    if flags.c_contiguous and flags.aligned:
-        return array
-    return np.require(array, requirements=("C_CONTIGUOUS", "ALIGNED"))
-
-
-def _output(array: Array, tensor: TensorInfo) -> Array:
-    _check_tensor(array, tensor, "output")
-    flags = array.flags
-    if not (flags.c_contiguous and flags.aligned and flags.writeable):
-        raise InputError(f"output '{tensor.name}': `out` must be C-contiguous and writable")
-    return array
-
-
-def _check_tensor(array: Array, tensor: TensorInfo, kind: str) -> None:
-    if array.dtype == tensor.dtype and array.shape == tensor.shape:
-        return
-    raise InputError(
-        f"{kind} '{tensor.name}': expected {tensor}, got {array.dtype}{list(array.shape)}"
-    )

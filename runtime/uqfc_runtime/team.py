@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import weakref
 from threading import Lock, Thread, current_thread
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ class Team:
         self._lock = Lock()
         _teams.add(self)
 
-    def run(self, inputs: Any, outputs: Any, arena: int) -> int:
+    def run(self, inputs: int, outputs: int, arena: int) -> int:
         """See ``Code.run_team``. ExecutionError if the workers cannot be started."""
         crew = self._crew or self._start()
         return self._code.run_team(inputs, outputs, arena, crew.address, self._threads)

@@ -156,7 +156,7 @@ def test_threads_get_the_same_bits(model: Model) -> None:
 def test_arena_is_aligned_and_reused(jit: Model) -> None:
     jit.run(toy_inputs())
     workspace = jit._idle[-1]
-    assert workspace.arena_address % 64 == 0
+    assert workspace.addresses[-1] % 64 == 0
     jit.run(toy_inputs())
     assert jit._idle[-1] is workspace
 
@@ -164,7 +164,9 @@ def test_arena_is_aligned_and_reused(jit: Model) -> None:
 def test_misaligned_arena_is_refused_by_the_code(artifact: Path) -> None:
     model = load(artifact)
     model.run(toy_inputs())
-    model._idle[-1].arena_address += 4
+    workspace = model._idle[-1]
+    inputs, outputs, arena = workspace.addresses
+    workspace.addresses = inputs, outputs, arena + 4
     with pytest.raises(ExecutionError, match="status -1"):
         model.run(toy_inputs())
 
