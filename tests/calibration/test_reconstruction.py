@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uqfc.calibration import GramAccumulator, adaptive_round, quantize_weights, reconstruction_error
+from uqfc.calibration.gram import Dense, Patches
 from uqfc.numerics import F32, F64, quantize
 
 
@@ -104,6 +105,30 @@ def test_groups_are_independent() -> None:
         rows = slice(3 * g, 3 * g + 3)
         part = adaptive_round(w[rows], gram[g], scale[rows], zero_point[rows], -8, 7)
         assert np.array_equal(part, whole[rows])
+
+
+@given(st.integers(0, 2**32), st.integers(0, 9), st.booleans())
+@settings(max_examples=20)
+def test_few_patches_are_as_good_as_their_gram_matrix(seed: int, n: int, symmetric: bool) -> None:
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal((5, 72)).astype(np.float32)
+    accumulator = GramAccumulator(72)
+    for count in (n // 2, n - n // 2):
+        accumulator.update(rng.standard_normal((count, 72)).astype(np.float32))
+    form, gram = accumulator.quadratic, accumulator.gram
+    assert isinstance(form, Patches) == (n > 0)
+    assert form.diagonal == pytest.approx(np.einsum("gkk->gk", gram), abs=1e-12)
+    _, scale, zero_point = quantize_weights(w, 0, 15, symmetric=symmetric)
+    q = adaptive_round(w, form, scale, zero_point, 0, 15)
+    assert np.array_equal(q, adaptive_round(w, gram, scale, zero_point, 0, 15))
+    error = reconstruction_error(w, q, scale, zero_point, form)
+    assert error == pytest.approx(reconstruction_error(w, q, scale, zero_point, gram), abs=1e-9)
+
+
+def test_only_few_patches_are_kept() -> None:
+    accumulator = GramAccumulator(72)
+    accumulator.update(np.ones((10, 72), np.float32))
+    assert isinstance(accumulator.quadratic, Dense)
 
 
 def test_parameters_per_tensor_and_per_weight() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uqfc.calibration.data import CalibrationData, iterate
 from uqfc.calibration.few_levels import binary_weights, signs, ternary_weights
+from uqfc.calibration.gram import GramAccumulator, Quadratic
 from uqfc.calibration.images import Preprocess
 from uqfc.calibration.observers import CalibrationMethod, Observer, make_observer
 from uqfc.calibration.parameters import (
@@ -12,7 +13,7 @@ from uqfc.calibration.parameters import (
     affine_parameters,
     float8_scale,
 )
-from uqfc.calibration.reconstruction import GramAccumulator, adaptive_round, reconstruction_error
+from uqfc.calibration.reconstruction import adaptive_round, reconstruction_error
 from uqfc.calibration.weights import (
     QuantizedWeights,
     WeightMethod,
@@ -28,6 +29,7 @@ __all__ = [
     "GramAccumulator",
     "Observer",
     "Preprocess",
+    "Quadratic",
     "QuantizationParameters",
     "QuantizedWeights",
     "WeightMethod",

@@ -12,13 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from uqfc.calibration.gram import Dense, Quadratic
 from uqfc.numerics import F32, F64, I32, quantize
-
-_DAMPING = 0.01
-"""Added to the diagonal of the Gram matrix for its inverse, as a share of the mean diagonal."""
-
-_LEAF = 16
-"""Columns rounded one by one, before their errors are spread to others by matrix products."""
 
 _CERTAIN = 1.0 - 1e-12
 """A loss below this share of another is less however their sums are rounded."""
@@ -26,58 +21,23 @@ _CERTAIN = 1.0 - 1e-12
 _MOST_STEPS = 32
 """Single steps of a row after compensation: the first ones bring nearly all of the gain."""
 
-_INVERTED_AT_ONCE = 48
-"""Size of the matrices that LAPACK inverts; larger ones are made of them by matrix products."""
+_MOVING = 0.75
+"""Share of rows that still move, below which the others are put aside."""
 
 _ROW_ELEMENTS = 1 << 16
 """Elements of the rows that are refined together: the temporaries stay in the cache."""
 
 
-class GramAccumulator:
-    """Streaming mean and mean of ``x x^T`` of patches; ``groups`` of them for grouped layers.
-
-    Attributes:
-        count: patches seen.
-    """
-
-    def __init__(self, k: int, groups: int = 1) -> None:
-        self.count = 0
-        self._sum: F64 = np.zeros((groups, k))
-        self._gram: F64 = np.zeros((groups, k, k))
-
-    def update(self, x: F32) -> None:
-        """Take in ``n`` patches: [n, K], or [n, groups, K]."""
-        groups, k = self._sum.shape
-        rows = x.reshape(-1, groups, k).transpose(1, 0, 2).astype(np.float64)
-        self._gram += rows.transpose(0, 2, 1) @ rows
-        self._sum += rows.sum(axis=1)
-        self.count += rows.shape[1]
-
-    def merge(self, other: GramAccumulator) -> None:
-        """Take in what ``other`` has seen."""
-        self._gram += other._gram
-        self._sum += other._sum
-        self.count += other.count
-
-    @property
-    def mean(self) -> F64:
-        """Mean patch, [groups, K]."""
-        return self._sum / max(self.count, 1)
-
-    @property
-    def gram(self) -> F64:
-        """Mean of the outer products, [groups, K, K]."""
-        return self._gram / max(self.count, 1)
-
-
-def reconstruction_error(w: F32 | F64, q: I32, scale: F32, zero_point: I32, gram: F64) -> F64:
+def reconstruction_error(
+    w: F32 | F64, q: I32, scale: F32, zero_point: I32, gram: F64 | Quadratic
+) -> F64:
     """``e @ gram @ e`` of each output channel, [O]; arguments as for ``adaptive_round``."""
     problem = _Problem(w, scale, zero_point, gram)
     return problem.losses((q - problem.zero_point) * problem.scale - problem.w)
 
 
 def adaptive_round(
-    w: F32 | F64, gram: F64, scale: F32, zero_point: I32, qmin: int, qmax: int
+    w: F32 | F64, gram: F64 | Quadratic, scale: F32, zero_point: I32, qmin: int, qmax: int
 ) -> I32:
     """Integers ``q`` [O, K] in ``[qmin, qmax]`` with a small ``reconstruction_error``.
 
@@ -87,7 +47,8 @@ def adaptive_round(
     output channel is above that of rounding to nearest.
 
     - ``w``: weights [O, K]; the order of K is that of the patches in ``gram``.
-    - ``gram``: [K, K], or [groups, K, K] where O is made of that many equal groups.
+    - ``gram``: [K, K], or [groups, K, K] where O is made of that many equal groups; or its form
+      (``GramAccumulator.quadratic``), which is faster where patches are few.
     - ``scale``, ``zero_point``: broadcast to [O, K]; vectors of O are per output channel.
     """
     problem = _Problem(w, scale, zero_point, gram)
@@ -130,13 +91,18 @@ class _Solution:
 class _Problem:
     """Weights [O, K], Gram matrices [groups, K, K] and parameters that broadcast to [O, K]."""
 
-    def __init__(self, w: F32 | F64, scale: F32, zero_point: I32, gram: F64) -> None:
+    def __init__(self, w: F32 | F64, scale: F32, zero_point: I32, gram: F64 | Quadratic) -> None:
         self.w = np.asarray(w, np.float64)
         outputs, k = self.w.shape
-        self.gram = np.asarray(gram, np.float64).reshape(-1, k, k)
-        if outputs % len(self.gram):
-            raise ValueError(f"{outputs} output channels in {len(self.gram)} groups")
-        self.group_size = outputs // len(self.gram)
+        self.form: Quadratic = (
+            Dense(np.asarray(gram, np.float64).reshape(-1, k, k))
+            if isinstance(gram, np.ndarray)
+            else gram
+        )
+        self.groups = len(self.form.diagonal)
+        if outputs % self.groups:
+            raise ValueError(f"{outputs} output channels in {self.groups} groups")
+        self.group_size = outputs // self.groups
         self.scale = _to_rows(scale, self.w.shape)
         self.zero_point = _to_rows(zero_point, self.w.shape)
 
@@ -145,8 +111,8 @@ class _Problem:
         return np.einsum("ok,ok->o", self.times_gram(error), error)
 
     def times_gram(self, error: F64) -> F64:
-        grouped = error.reshape(len(self.gram), self.group_size, -1)
-        return (grouped @ self.gram).reshape(error.shape)
+        grouped = error.reshape(self.groups, self.group_size, -1)
+        return self.form.times(grouped).reshape(error.shape)
 
     def solution(self, levels: F64) -> _Solution:
         error = levels * self.scale - self.w
@@ -156,49 +122,36 @@ class _Problem:
     def compensate(self, low: F64, high: F64) -> F64:
         """Sequential rounding with compensation; levels.
 
-        Columns are rows here, [groups, K, O / groups], so that what is done to one of them walks
-        through memory. A range of columns is rounded by halves: the errors of the first half are
-        spread over the second by one matrix product.
+        Columns are [K, groups, O / groups] here, so that what is done to one of them walks through
+        memory.
         """
-        groups, k, _ = self.gram.shape
-        order = np.argsort(-np.einsum("gkk->gk", self.gram), axis=1, kind="stable")
-        group = np.arange(groups)[:, None, None]
-        factor = _inverse_factor(self.gram[group, order[:, :, None], order[:, None, :]])
+        order = np.argsort(-self.form.diagonal, axis=1, kind="stable")
 
         def columns(rows: F64) -> F64:
-            grouped = rows.reshape(groups, self.group_size, -1).transpose(0, 2, 1)
+            grouped = rows.reshape(self.groups, self.group_size, -1).transpose(2, 0, 1)
             return (
                 grouped
-                if grouped.shape[1] == 1
-                else np.take_along_axis(grouped, order[:, :, None], axis=1)
+                if len(grouped) == 1
+                else np.take_along_axis(grouped, order.T[:, :, None], axis=0)
             )
 
-        w, scale, low, high = (columns(a) for a in (np.array(self.w), self.scale, low, high))
+        w, scale, low, high = (columns(a) for a in (self.w, self.scale, low, high))
         scale, low, high = (np.broadcast_to(a, w.shape) for a in (scale, low, high))
-        levels, errors = np.empty(w.shape), np.empty(w.shape)
+        target, levels, errors = w.copy(), np.empty(w.shape), np.empty(w.shape)
 
-        def round_one(i: int, stop: int) -> None:
-            np.rint(w[:, i] / scale[:, i], out=levels[:, i])
-            np.maximum(levels[:, i], low[:, i], out=levels[:, i])
-            np.minimum(levels[:, i], high[:, i], out=levels[:, i])
-            np.divide(w[:, i] - levels[:, i] * scale[:, i], factor[:, i, i, None], out=errors[:, i])
-            w[:, i + 1 : stop] -= factor[:, i, i + 1 : stop, None] * errors[:, i, None]
+        def round_one(i: int) -> None:
+            level, error = levels[i], errors[i]
+            np.divide(target[i], scale[i], out=level)
+            np.rint(level, out=level)
+            np.maximum(level, low[i], out=level)
+            np.minimum(level, high[i], out=level)
+            np.multiply(level, scale[i], out=error)
+            error -= w[i]
 
-        def round_range(start: int, stop: int) -> None:
-            if stop - start <= _LEAF:
-                for i in range(start, stop):
-                    round_one(i, stop)
-                return
-            middle = (start + stop) // 2
-            round_range(start, middle)
-            spread = factor[:, start:middle, middle:stop].transpose(0, 2, 1)
-            w[:, middle:stop] -= spread @ errors[:, start:middle]
-            round_range(middle, stop)
-
-        round_range(0, k)
+        self.form.compensate(order, target, errors, round_one)
         result = np.empty_like(levels)
-        np.put_along_axis(result, order[:, :, None], levels, axis=1)
-        return np.ascontiguousarray(result.transpose(0, 2, 1)).reshape(self.w.shape)
+        np.put_along_axis(result, order.T[:, :, None], levels, axis=0)
+        return np.ascontiguousarray(result.transpose(1, 2, 0)).reshape(self.w.shape)
 
     def refine(self, start: _Solution, low: F64, high: F64) -> _Solution:
         """Greedy steps of ±1, each of which lowers the loss of its row."""
@@ -213,44 +166,43 @@ class _Problem:
     def _refine_rows(
         self, rows: NDArray[np.intp], levels: F64, gradient: F64, low: F64, high: F64
     ) -> None:
-        diagonals = np.einsum("gkk->gk", self.gram)
         group = rows // self.group_size
         n, g = levels[rows], gradient[rows]
         scale, low, high = self.scale[rows], low[rows], high[rows]
-        curvature = diagonals[group] * scale * scale
+        curvature = self.form.diagonal[group] * scale * scale
         # A gain must exceed the rounding errors of the gradient, or steps could go on for ever.
         enough = 1e-9 * np.max(curvature, axis=1, initial=0.0)
         for _ in range(_MOST_STEPS):
-            if not rows.size:
-                return
             each = np.arange(rows.size)
             # A step against the gradient changes the loss by curvature - 2 * scale * |gradient|.
-            falling = g > 0
-            stuck = np.where(falling, n <= low, n >= high)
             change = np.abs(g)
             change *= -2 * scale
             change += curvature
-            change[stuck] = np.inf
             best = np.argmin(change, axis=1)
+            at_best = (a[each, best] for a in (n, g, *np.broadcast_arrays(low, high, n)[:2]))
+            stuck = np.flatnonzero(_stuck(*at_best))
+            if stuck.size:
+                free = change[stuck]
+                free[_stuck(n[stuck], g[stuck], low[stuck], high[stuck])] = np.inf
+                change[stuck], best[stuck] = free, np.argmin(free, axis=1)
             moving = change[each, best] < -enough
-            if not moving.all():
-                done = rows[~moving]
-                levels[done], gradient[done] = n[~moving], g[~moving]
-                rows, group, best, enough = (
-                    rows[moving],
-                    group[moving],
-                    best[moving],
-                    enough[moving],
-                )
-                n, g, falling = n[moving], g[moving], falling[moving]
-                scale, curvature = scale[moving], curvature[moving]
-                low, high = low[moving], high[moving]
-                each = each[: rows.size]
-            step = np.where(falling[each, best], -1.0, 1.0)
+            if not moving.any():
+                break
+            step = np.where(g[each, best] > 0, -1.0, 1.0) * moving
             n[each, best] += step
             moved = step * np.broadcast_to(scale, n.shape)[each, best]
-            g += moved[:, None] * self.gram[group, best]
+            g += moved[:, None] * self.form.rows(group, best)
+            if np.count_nonzero(moving) < _MOVING * rows.size:
+                levels[rows], gradient[rows] = n, g
+                rows, group, enough = rows[moving], group[moving], enough[moving]
+                n, g, scale, curvature = n[moving], g[moving], scale[moving], curvature[moving]
+                low, high = low[moving], high[moving]
         levels[rows], gradient[rows] = n, g
+
+
+def _stuck(n: F64, g: F64, low: F64, high: F64) -> NDArray[np.bool_]:
+    """Where a step against the gradient would leave the range."""
+    return np.where(g > 0, n <= low, n >= high)
 
 
 def _to_rows(parameter: F32 | I32, shape: tuple[int, ...]) -> F64:
@@ -259,33 +211,3 @@ def _to_rows(parameter: F32 | I32, shape: tuple[int, ...]) -> F64:
     if p.ndim == 2:
         return np.broadcast_to(p, shape)
     return np.broadcast_to(p.reshape(-1, 1), (shape[0], 1))
-
-
-def _inverse_factor(gram: F64) -> F64:
-    """Upper triangular ``U`` with ``U^T U`` the inverse of the damped ``gram``; [groups, K, K]."""
-    damped = gram.copy()
-    diagonal = np.einsum("gkk->gk", damped)
-    mean = diagonal.mean(axis=1) if diagonal.size else np.zeros(len(gram))
-    damping = _DAMPING * np.where(mean > 0, mean, 1.0)
-    while True:
-        np.add(np.einsum("gkk->gk", gram), damping[:, None], out=diagonal)
-        try:
-            # Reversed, the lower factor becomes R with H = R R^T, R upper triangular: U = R^-1.
-            lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
-            return _inverse_triangular(np.ascontiguousarray(lower[:, ::-1, ::-1], np.float64))
-        except np.linalg.LinAlgError:
-            damping = damping * 10
-
-
-def _inverse_triangular(upper: F64) -> F64:
-    """Of upper triangular matrices [groups, K, K], by halves: a third of the work of ``inv``."""
-    k = upper.shape[-1]
-    if k <= _INVERTED_AT_ONCE:
-        return np.linalg.inv(upper).astype(np.float64)
-    middle = k // 2
-    first = _inverse_triangular(upper[:, :middle, :middle])
-    last = _inverse_triangular(upper[:, middle:, middle:])
-    result = np.zeros_like(upper)
-    result[:, :middle, :middle], result[:, middle:, middle:] = first, last
-    result[:, :middle, middle:] = -(first @ upper[:, :middle, middle:] @ last)
-    return result

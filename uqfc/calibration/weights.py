@@ -12,21 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from uqfc.calibration.least_error import least_error_ranges
 from uqfc.calibration.parameters import affine_parameters
 from uqfc.errors import CalibrationError
 from uqfc.numerics import F32, F64, I32, dequantize, quantize
-
-_BLOCK = 1 << 16
-"""Elements searched at a time: the temporaries stay in the cache."""
-
-_CHECKED = 4
-"""Candidates between checks for rows that shorter ranges cannot improve."""
-
-_SPARE = 0.51
-"""Steps by which a grid may reach beyond its range, as its zero point is rounded."""
-
-_RATIOS = tuple(float(r) for r in np.linspace(1.0, 0.3, 36))
-"""Candidate shares of the full range; 2 per cent of it apart."""
 
 
 class WeightMethod(StrEnum):
@@ -88,82 +77,13 @@ def quantize_weights(
     rows = np.ascontiguousarray(moved, np.float32).reshape(moved.shape[0], -1)
     low, high = rows.min(axis=1, initial=0.0), rows.max(axis=1, initial=0.0)
     if method == WeightMethod.MSE:
-        low, high = _least_error_ranges(rows, low, high, qmin, qmax, symmetric)
+        low, high = least_error_ranges(rows, low, high, qmin, qmax, symmetric=symmetric)
     scale, zero_point = affine_parameters(low, high, qmin, qmax, symmetric=symmetric)
     shape = parameter_shape(w.shape, axis)
     scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
     q = quantize(w, scale, zero_point, qmin, qmax)
     flat = () if axis is None else (-1,)
     return QuantizedWeights(q, scale.reshape(flat), zero_point.reshape(flat))
-
-
-def _least_error_ranges(
-    rows: F32, low: F32, high: F32, qmin: int, qmax: int, symmetric: bool
-) -> tuple[F64, F64]:
-    """Per row of [C, n]: first both ends are shrunk alike; if asymmetric, then each on its own."""
-    step = max(1, _BLOCK // max(rows.shape[1], 1))
-    ranges = np.stack([low, high]).astype(np.float64)
-    sides = [(True, True)] if symmetric else [(True, True), (False, True), (True, False)]
-    for start in range(0, len(rows), step):
-        x, ends = rows[start : start + step], ranges[:, start : start + step]
-        least = np.full(len(x), np.inf)
-        for side in sides:
-            _shrink(x, ends, least, side, (qmin, qmax, symmetric))
-    return ranges[0], ranges[1]
-
-
-def _shrink(
-    x: F32, ends: F64, least: F64, side: tuple[bool, bool], kind: tuple[int, int, bool]
-) -> None:
-    """Improve ``ends`` [2, C] and their error ``least`` [C] in place by shrinking some ends.
-
-    A shorter range clips more. A row whose error from clipping alone is above the least is
-    dropped, where the ends of the range are taken to be as far out as its grid may have them.
-    """
-    qmin, qmax, symmetric = kind
-    ratios = np.array(_RATIOS)[:, None]
-    lows, highs = (
-        end * (ratios if moves else np.ones_like(ratios))
-        for end, moves in zip(ends, side, strict=True)
-    )
-    scales, zero_points = affine_parameters(lows, highs, qmin, qmax, symmetric=symmetric)
-    rows = np.arange(len(x))
-    for i in range(len(ratios)):
-        scale, zero_point = scales[i, rows], zero_points[i, rows]
-        error = _squared_errors(x, scale, zero_point, qmin, qmax)
-        better = error < least[rows]
-        found = rows[better]
-        least[found] = error[better]
-        ends[0, found], ends[1, found] = lows[i, found], highs[i, found]
-        if i % _CHECKED == _CHECKED - 1:
-            step = scale.astype(np.float64)
-            bottom = np.minimum(lows[i, rows], (qmin - zero_point) * step) - _SPARE * step
-            top = np.maximum(highs[i, rows], (qmax - zero_point) * step) + _SPARE * step
-            hopeful = _clipping_errors(x, bottom, top) <= least[rows]
-            x, rows = x[hopeful], rows[hopeful]
-            if not rows.size:
-                return
-
-
-def _clipping_errors(x: F32, low: F64, high: F64) -> F64:
-    """Sum over each row of the squared distance from its range."""
-    nearest = np.maximum(x, low[:, None])
-    np.minimum(nearest, high[:, None], out=nearest)
-    nearest -= x
-    return np.square(nearest, out=nearest).sum(axis=1)
-
-
-def _squared_errors(x: F32, scale: F32, zero_point: I32, qmin: int, qmax: int) -> F64:
-    """Sum over each row of the squared rounding and clipping error."""
-    column = scale[:, None]
-    below, above = (qmin - zero_point)[:, None], (qmax - zero_point)[:, None]
-    u = x / column
-    np.maximum(u, below.astype(np.float32), out=u)
-    np.minimum(u, above.astype(np.float32), out=u)
-    np.rint(u, out=u)
-    u *= column
-    difference = np.subtract(u, x, dtype=np.float64)
-    return np.square(difference, out=difference).sum(axis=1)
 
 
 class Equalized(NamedTuple):

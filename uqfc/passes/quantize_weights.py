@@ -27,6 +27,7 @@ from xdsl.rewriter import Rewriter
 from uqfc import float8
 from uqfc.calibration import (
     GramAccumulator,
+    Quadratic,
     QuantizedWeights,
     WeightMethod,
     adaptive_round,
@@ -49,7 +50,7 @@ from uqfc.dialects.quant import (
 from uqfc.dialects.tensors import numpy_dtype
 from uqfc.errors import CalibrationError, UqfcError
 from uqfc.float8 import FORMATS, Float8
-from uqfc.numerics import F32, F64, I32, dequantize, quantize
+from uqfc.numerics import F32, I32, dequantize, quantize
 from uqfc.passes.select_bit_width import decision_of
 from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.support.rewriting import constant_of, with_operand_list
@@ -133,7 +134,9 @@ def first_guess(
     return quantize_weights(weight, *limits, axis=axis, symmetric=symmetric, method=method)
 
 
-def quantized(weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: F64 | None) -> I32:
+def quantized(
+    weight: F32, kind: WeightType, scale: F32, zero_point: I32, gram: Quadratic | None
+) -> I32:
     """Integers of ``weight`` (axis 0: output channels)."""
     if gram is not None:
         rows = weight.reshape(len(weight), -1)
@@ -235,7 +238,9 @@ class QuantizeWeightsPass(ModulePass):
         if dtype == "binary":
             q = signs(weight)
         else:
-            q = quantized(weight, kind, scale, zero_point, None if seen is None else seen.gram.gram)
+            q = quantized(
+                weight, kind, scale, zero_point, None if seen is None else seen.gram.quadratic
+            )
         params = QuantParams.of(
             kind.storage, scale, zero_point, axis=axis, qmin=kind.qmin, qmax=kind.qmax
         )
