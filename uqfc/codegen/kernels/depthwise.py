@@ -100,7 +100,12 @@ class DepthwiseSpec:
         return -(-dims.out_height // self.geometry.rows)
 
     def _strip(self, dims: ConvDims) -> int:
-        """Steps that all channels are done for before the next ones."""
+        """Steps that all channels are done for before the next ones.
+
+        All of an image where words stay for the next step, which reads what is new only.
+        """
+        if self.geometry.again:
+            return self._image_steps(dims)
         row = dims.width * min(LINE, dims.in_channels)
         return max(1, STRIP_BYTES // (row * self.geometry.rows * dims.stride[0]))
 
