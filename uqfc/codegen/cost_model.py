@@ -26,7 +26,8 @@ from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.gemm import GemmSpec
 from uqfc.codegen.kernels.gemv import GemvSpec
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
-from uqfc.codegen.kernels.pixel_product import TILE, PixelProduct
+from uqfc.codegen.kernels.pixel_product import PixelProduct
+from uqfc.codegen.kernels.pixel_window import TILE
 from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.tile import tile_sizes
 from uqfc.codegen.vector import LANES
@@ -110,7 +111,7 @@ def conv_cycles(spec: ConvSpec | AmxConvSpec | AmxGatheredSpec, dims: ConvDims) 
 def _pixels(product: PixelProduct, dims: ConvDims) -> float:
     """Dot products, and epilogues that half overlap them, in tiles without a start."""
     unit = UNITS[product.isa.name]
-    dots = product.window.taps / unit.dots_per_cycle
+    dots = product.window.words / unit.dots_per_cycle
     tiles = dims.batch * dims.out_height * -(-dims.out_width // TILE)
     vectors = tiles * TILE * -(-dims.out_channels // LANES)
     return vectors * (dots + unit.output_cycles * OVERLAPPED)

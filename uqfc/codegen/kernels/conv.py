@@ -19,7 +19,8 @@ from uqfc.codegen.kernels.gemm import LEAST_ROWS, STORAGE_NAMES, best_tile_rows,
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
 from uqfc.codegen.kernels.panel_constants import PanelConstants
-from uqfc.codegen.kernels.pixel_product import PIXEL, TILE, PixelProduct, Window
+from uqfc.codegen.kernels.pixel_product import PixelProduct
+from uqfc.codegen.kernels.pixel_window import TILE, Window
 from uqfc.codegen.kernels.product import LINES_BYTES, Product
 from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETERS
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
@@ -38,7 +39,7 @@ class ConvSpec(PanelConstants[ConvDims]):
     """A convolution that is not a matrix product. ``padded``: through a strip of padded rows.
 
     ``source``: x is a float32 NCHW image whose rows are quantized on their way to the strip.
-    ``window``: a pixel takes 4 bytes of the strip, see ``PixelProduct``.
+    ``window``: pixels of the strip are ``window.pixel`` bytes, see ``PixelProduct``.
     """
 
     isa: Isa
@@ -80,7 +81,8 @@ class ConvSpec(PanelConstants[ConvDims]):
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""
         product = self.product.scratch_bytes(self.layout(dims), self._rows_bytes(dims))
-        return offsets_bytes(dims) + self._strip_bytes(dims) + product
+        line = self.window.line_bytes(dims.out_width) if self.window else 0
+        return offsets_bytes(dims) + self._strip_bytes(dims) + product + line
 
     def _strip_bytes(self, dims: ConvDims) -> int:
         return self._strip(dims).bytes if self.padded else 0
@@ -91,7 +93,7 @@ class ConvSpec(PanelConstants[ConvDims]):
 
     def _pixel(self, dims: ConvDims) -> int:
         """Bytes of a pixel of the rows that windows are in."""
-        return PIXEL if self.window else dims.in_channels
+        return self.window.pixel if self.window else dims.in_channels
 
     def call(
         self,
@@ -208,9 +210,11 @@ class ConvSpec(PanelConstants[ConvDims]):
         if not self.padded:
             return None
         if self.source is None:
-            spread = self.window is not None and self.window.channels < PIXEL
+            spread = self.window is not None and self.window.channels < self.window.pixel
             return emit_padding(module, isa, spread=spread)
-        return self.source.emit(module, isa, PIXEL if self.window else self.source.channels)
+        return self.source.emit(
+            module, isa, self.window.pixel if self.window else self.source.channels
+        )
 
 
 def in_pixels(spec: ConvSpec, dims: ConvDims) -> ConvSpec | None:

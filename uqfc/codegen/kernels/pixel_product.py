@@ -1,7 +1,8 @@
-"""A convolution of few taps of pixels of four bytes: the weights of 16 channels stay in registers.
+"""A convolution of few taps of small pixels: the weights of 16 channels stay in registers.
 
-A tap is one dot product, of a pixel in all lanes with the tap's weights of all channels, and
-neighbours of a line share the pixels that they have in common. While the sums of a tile are made,
+A tap is one dot product, of a pixel of four bytes in all lanes with the tap's weights of all
+channels, and neighbours of a line share the pixels that they have in common. ``tight_pixels`` need
+fewer. While the sums of a tile are made,
 the outputs of the tile before it are finished: their instructions alternate, because dot products
 and epilogues are short of different parts of a core, and it does not look so far ahead by itself.
 """
@@ -17,59 +18,13 @@ from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.expand import emit_expand
-from uqfc.codegen.kernels.operands import ConvDims, Operands
+from uqfc.codegen.kernels.operands import Operands
+from uqfc.codegen.kernels.pixel_window import PIXEL, TILE, VECTOR_BYTES, Window
 from uqfc.codegen.kernels.saturating import PACKED
 from uqfc.codegen.kernels.tensor import smaller
+from uqfc.codegen.kernels.tight_pixels import WORD, store_last_bytes, tight_words
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import CHANNELS, NARROW_BITS, PanelLayout, Storage, word_weights
-
-PIXEL = 4
-"""Bytes of a pixel of the strip."""
-TILE = 8
-"""Pixels of a tile: sums of these and of the tile before are in registers, beside the weights."""
-MOST_TAPS = 9
-VECTOR_BYTES = 64
-
-
-@dataclass(frozen=True)
-class Window:
-    """Taps of a convolution, and pixels of the input from one output of a line to the next."""
-
-    height: int
-    width: int
-    stride: int
-    channels: int
-    """Of a pixel: 3 or 4."""
-    joined: bool
-    """There are 16 output channels: those of neighbours are adjacent in memory."""
-
-    @staticmethod
-    def of(isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue) -> Window | None:
-        """That of a convolution if this is a kernel for it."""
-        height, width = dims.kernel
-        fits = (
-            PIXEL - 1 <= dims.in_channels <= PIXEL and dims.groups == 1 and dims.dilation == (1, 1)
-        )
-        fits = fits and 1 < height * width <= MOST_TAPS and dims.out_width >= TILE
-        plain = storage != "s16" and epilogue.output == "u8" and not epilogue.residual
-        if isa.name != "vnni512" or not (fits and plain):
-            return None
-        joined = dims.out_channels == CHANNELS
-        return Window(height, width, dims.stride[1], dims.in_channels, joined)
-
-    @property
-    def name(self) -> str:
-        form = "_joined" if self.joined else ""
-        return f"{self.height}x{self.width}x{self.channels}s{self.stride}{form}"
-
-    @property
-    def taps(self) -> int:
-        return self.height * self.width
-
-    def in_order(self) -> list[tuple[int, int]]:
-        """The column of a tap and the pixel of a tile that it is for, pixel by pixel of a row."""
-        pairs = [(column, pixel) for column in range(self.width) for pixel in range(TILE)]
-        return sorted(pairs, key=lambda pair: (pair[1] * self.stride + pair[0], pair[1]))
 
 
 @dataclass(frozen=True)
@@ -144,18 +99,19 @@ class _Panel:
         self.window = product.window
         self.b = b
         self.dot = dot_for(b.isa, "s8")
+        self.last = b.pointer("scratch")
         words = b.value("panel_steps")
         panel = b.pointer("weights") + first * words * PIXEL
         if expand is not None:
             padded = (b.value("n") + (CHANNELS - 1)) & -CHANNELS
             zero_points = b.pointer("weights") + (padded * words * PIXEL + first)
-            scratch = b.pointer("scratch")
-            b.call(expand, panel, zero_points, b.i64(CHANNELS), words, scratch)
-            panel = scratch
-        self.weights = [
-            self.dot.weight((panel.load_i32(VECTOR_BYTES * tap),))
-            for tap in range(self.window.taps)
-        ]
+            line = (b.value("pixels") * WORD + (VECTOR_BYTES - 1)) & -VECTOR_BYTES
+            expanded = self.last + (line if self.window.tight else 0)
+            b.call(expand, panel, zero_points, b.i64(CHANNELS), words, expanded)
+            panel = expanded
+        taps = [panel.load_i32(VECTOR_BYTES * tap) for tap in range(self.window.taps)]
+        taps = tight_words(taps) if self.window.tight else taps
+        self.weights = [self.dot.weight((tap,)) for tap in taps]
         self.addend = (b.pointer("addend") + first * 4).load_i32()
         self.multiplier = (b.pointer("multiplier") + first * 4).load_f32()
         self.out = b.pointer("out") + first
@@ -165,38 +121,41 @@ class _Panel:
 
     def run(self) -> None:
         """Line by line; the last tile of a line begins where it ends with the line."""
-        b, pixels = self.b, self.b.value("pixels")
-        step, ldc = self.window.stride * PIXEL, b.value("ldc")
+        b, pixels, window = self.b, self.b.value("pixels"), self.window
+        ldc = b.value("ldc")
         lines = [b.pointer("a"), self.out]
         with b.loop(0, b.value("lines"), carry=lines):
             row, out = lines
-            state: list[Any] = [out, *self._sums(row, iter(()))]
+            if window.tight:
+                store_last_bytes(b, row, b.value("row_step"), pixels, self.last)
+            state: list[Any] = [out, *self._sums(row, b.i64(0), iter(()))]
             with b.loop(TILE, pixels, TILE, carry=state) as pixel:
                 before, *sums = state
                 here = smaller(pixel, pixels - TILE)
                 finishing = self._finish(sums, before)
-                state[:] = [out + here * ldc, *self._sums(row + here * step, finishing)]
+                state[:] = [out + here * ldc, *self._sums(row, here, finishing)]
             for _ in self._finish(state[1:], state[0]):
                 pass
             lines[:] = [row + b.value("line"), out + pixels * ldc]
 
-    def _sums(self, start: Pointer, meanwhile: Iterator[None]) -> list[Value]:
-        """Of a tile; after every few dot products comes a step of ``meanwhile``."""
-        window = self.window
+    def _sums(self, line: Pointer, pixel: Value, meanwhile: Iterator[None]) -> list[Value]:
+        """Of the tile from a pixel on; after every few dot products comes a step of ``meanwhile``.
+
+        ``line``: where the first window of the line begins.
+        """
+        window, step = self.window, self.b.value("row_step")
+        start = line + pixel * (window.stride * window.pixel)
+        rows = [start + step * y for y in range(window.height)] + [self.last + pixel * WORD]
+        words: dict[tuple[int, int], Any] = {}
         sums = [self.addend] * TILE
-        done = 0
-        for y in range(window.height):
-            row = start + self.b.value("row_step") * y
-            weights = self.weights[y * window.width :]
-            words: dict[int, Any] = {}
-            for tap, pixel in window.in_order():
-                column = pixel * window.stride + tap
-                if column not in words:
-                    words[column] = self.dot.broadcast(row.load_i32(PIXEL * column, 0))
-                sums[pixel] = self.dot.add(sums[pixel], words[column], weights[tap])
-                done += 1
-                if done % window.taps == 0:
-                    next(meanwhile, None)
+        for done, dot in enumerate(window.dots(), 1):
+            place = dot.row, dot.offset
+            if place not in words:
+                words[place] = self.dot.broadcast(rows[dot.row].load_i32(dot.offset, 0))
+            total = sums[dot.pixel]
+            sums[dot.pixel] = self.dot.add(total, words[place], self.weights[dot.weight])
+            if done % window.words == 0:
+                next(meanwhile, None)
         for _ in meanwhile:
             pass
         return sums
@@ -215,4 +174,8 @@ class _Panel:
                 continue
             for i in range(PACKED):
                 part = packed.shuffle(range(LANES * i, LANES * (i + 1)))
-                (out + ldc * (first + i)).store_first(part, self.count)
+                target = out + ldc * (first + i)
+                if self.window.whole:
+                    target.store(part)
+                else:
+                    target.store_first(part, self.count)
