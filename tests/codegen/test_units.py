@@ -15,7 +15,7 @@ from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import PORTABLE
 from uqfc.codegen.llvm import ir
-from uqfc.codegen.units import split
+from uqfc.codegen.units import emptied, split
 
 
 def module_of(constants: list[int]) -> Any:
@@ -90,6 +90,16 @@ def test_damaged_entries_are_compiled_again(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert jit.compile_objects(module_of([4]), PORTABLE, cache) == objects
     assert jit.compile_objects(module_of([4]), PORTABLE, cache) == objects
+
+
+def test_a_module_is_as_good_as_text() -> None:
+    module = module_of([1, 2])
+    units, whole = split(module), jit.compile_object(module, PORTABLE)
+    text = emptied(module)
+    assert split(text) == units
+    assert jit.compile_object(text, PORTABLE) == whole
+    assert list(text.functions) == ["add_1", "add_2", "run"]
+    assert not any(function.blocks for function in module.globals.values())
 
 
 def test_units_share_no_variables() -> None:

@@ -85,7 +85,7 @@ def compile_object(module: Any, isa: Isa) -> bytes:
 def compile_objects(
     module: Any, isa: Isa, cache: Cache | None = None, threads: int | None = None
 ) -> list[bytes]:
-    """ELF objects that make up an llvmlite ``ir.Module`` together, each of one function.
+    """ELF objects that make up an llvmlite ``ir.Module`` or its text, each of one function.
 
     They are taken from the cache, or compiled in parallel, by default by as many threads as this
     process has cores. The bytes are the same in every case.

@@ -8,7 +8,7 @@ start of the arena or of the blob.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from uqfc.codegen.garbage import collector_paused
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.lowering import choose
 from uqfc.codegen.parts import Parts
+from uqfc.codegen.units import emptied
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import ConstantOp
 from uqfc.dialects.qkernel import ALIGNMENT, ArenaOp, LaunchOp, ViewOp
@@ -62,7 +63,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Compiled:
-    """LLVM module (llvmlite), constants, and the size of the arena in bytes.
+    """LLVM module (llvmlite, or its text), constants, and the size of the arena in bytes.
 
     ``offsets``: where in ``weights`` a constant operand of a launch is, by its index.
     """
@@ -162,9 +163,12 @@ class Emitter:
 def emit_module(
     module: ModuleOp, input_count: int, isa: Isa, threads: int = 1, *, shared: bool = True
 ) -> Compiled:
-    """LLVM code of ``@main`` after ``plan-memory``; its first ``input_count`` arguments: inputs.
+    """LLVM code, as text, of ``@main`` after ``plan-memory``; its first ``input_count`` arguments
+    are inputs.
 
     A run may have ``threads`` parts, for which the memory was planned. ``shared``: equal constants
     are stored once; without it, constants can be replaced by others of their size.
     """
-    return Emitter(main_of(module), input_count, isa, threads=threads, shared=shared).run()
+    emitter = Emitter(main_of(module), input_count, isa, threads=threads, shared=shared)
+    compiled = emitter.run()
+    return replace(compiled, module=emptied(compiled.module))

@@ -87,7 +87,9 @@ def _constant(element: str, lanes: int, content: bytes | tuple[float, ...]) -> A
 
 @lru_cache
 def _undefined(element: str, lanes: int) -> Any:
-    return ir.Constant(llvm_type(element, lanes), ir.Undefined)
+    result = ir.Constant(llvm_type(element, lanes), ir.Undefined)
+    result.constant = ir.Undefined  # as text one word; llvmlite made that a list of all lanes
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +227,7 @@ class Value:
             raise TypeError(f"cannot splat {self.lanes} lanes to {lanes}")
         undefined = _undefined(self.element, lanes)
         one = self.b.ir.insert_element(undefined, self.ir, constant("i32", 0, [0]))
-        mask = ir.Constant(llvm_type("i32", lanes), None)
+        mask = constant("i32", lanes, [0] * lanes)
         return Value(self.b, self.b.ir.shuffle_vector(one, undefined, mask))
 
     def sext(self, element: str) -> Value:

@@ -93,7 +93,7 @@ def assemble(network: ModuleOp, target: str = "host") -> Assembled:
                 where = (*places.get(layer_name(op), ()), slice(offset, ends[offset]))
                 places[layer_name(op)] = where
     return Assembled(
-        str(compiled.module.get_global(RUN)).replace("_bounded", ""),
+        compiled.module.functions[RUN].replace("_bounded", ""),
         compiled.module,
         isa,
         constants,
