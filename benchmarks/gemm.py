@@ -3,7 +3,8 @@
     python -m benchmarks.gemm [--threads 1] [--only TEXT] [--seconds 2] [--prepare] [--json FILE]
 
 Layers are named ``gemm_MxKxN``. uqfc, MatMul, MatMulNBits and torch take and return float32;
-MatMulInteger takes uint8 and returns int32, so it converts nothing. One row (M = 1) is bound by
+MatMulInteger takes uint8 and returns int32, so it converts nothing. Its like is ``uqfc int8 of
+uint8``: bytes multiplied by int8, four bytes of each result. One row (M = 1) is bound by
 reading the weights: its fractions are of the bandwidth measured on a buffer of as many bytes as
 uqfc's INT4 weights have.
 """
@@ -35,8 +36,9 @@ def workloads(threads: int) -> list[layers.LayerWorkload]:
 def workload(layer: Gemm, threads: int) -> layers.LayerWorkload:
     """The layer with all candidates."""
 
-    def uqfc(strategy: str, copies: int) -> Call:
-        return ours.compiled(layer_models.gemm(layer, copies), threads, strategy)
+    def uqfc(strategy: str, copies: int, *, of_bytes: bool = False) -> Call:
+        model = layer_models.gemm(layer, copies)
+        return ours.compiled(model, threads, strategy, of_bytes=of_bytes)
 
     def matmul(copies: int) -> Call:
         return onnxruntime.float32(layer_models.gemm(layer, copies), threads)
@@ -48,6 +50,7 @@ def workload(layer: Gemm, threads: int) -> layers.LayerWorkload:
     found: dict[str, layers.LayerFactory] = {
         "uqfc int4": partial(uqfc, "int4"),
         "uqfc int8": partial(uqfc, "int8"),
+        "uqfc int8 of uint8": partial(uqfc, "int8", of_bytes=True),
         "ONNX Runtime MatMul": matmul,
         "ONNX Runtime MatMulInteger": partial(operator, layer_models.matmul_integer),
         "ONNX Runtime MatMulNBits": partial(operator, layer_models.matmul_nbits),

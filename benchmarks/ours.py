@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 import uqfc
 import uqfc_runtime
 from benchmarks.cache import cached, source_digest
@@ -13,8 +15,15 @@ from benchmarks.workloads import Workload
 from uqfc.targets import load_target, missing_cpu_features
 
 
-def compiled(workload: Workload, threads: int, strategy: str, target: str = "host") -> Call:
-    """A call that writes to the same outputs each time."""
+def compiled(
+    workload: Workload,
+    threads: int,
+    strategy: str,
+    target: str = "host",
+    *,
+    of_bytes: bool = False,
+) -> Call:
+    """A call that writes to the same outputs each time. ``of_bytes``: its input is uint8."""
     missing = missing_cpu_features(load_target(target))
     if missing:
         raise UnavailableError(f"this CPU lacks {', '.join(missing)}")
@@ -29,9 +38,11 @@ def compiled(workload: Workload, threads: int, strategy: str, target: str = "hos
             calibration_method="minmax",
             shapes={workload.input: workload.shape},
             threads=threads,
+            input_types={workload.input: "uint8"} if of_bytes else None,
         ).save(path)
 
-    kind = f"uqfc_{strategy}_{target}_{threads}"
+    kind = f"uqfc_{strategy}_{target}_{threads}" + ("_of_bytes" if of_bytes else "")
     model = uqfc_runtime.load(cached(workload, kind, ".so", make, version=source_digest()))
-    feed = {workload.input: workload.sample}
+    random_bytes = np.random.default_rng(0).integers(0, 256, workload.shape, np.uint8)
+    feed = {workload.input: random_bytes if of_bytes else workload.sample}
     return partial(model.run, feed, model.run(feed))

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cache import cached
@@ -79,8 +78,3 @@ def quantize(workload: Workload, target: Path) -> None:
             weight_type=tools.QuantType.QInt8,
         )
     prepared.unlink()
-
-
-def matmul_inputs(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
-    """Random u8 of that shape, what MatMulInteger takes."""
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)

@@ -25,6 +25,7 @@ def test_a_product_with_every_candidate() -> None:
     reasons = {row.candidate: row.reason for row in result.rows}
     assert not reasons["uqfc int4"]
     assert not reasons["uqfc int8"]
+    assert not reasons["uqfc int8 of uint8"]
     assert not reasons["ONNX Runtime MatMul"]
     assert not reasons["ONNX Runtime MatMulInteger"]
     assert not reasons["ONNX Runtime MatMulNBits"]
