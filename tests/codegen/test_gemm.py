@@ -114,7 +114,10 @@ def test_instructions(name: str, storage: Storage) -> None:
     isa = ISAS[name]
     module = new_module(isa, "test")
     for epilogue in [epilogue for epilogue in EPILOGUES if not epilogue.fuses(isa)]:
-        gemm_spec(isa, GemmDims.dense(48, 32, 8), storage, epilogue).emit(module, isa)
+        spec = gemm_spec(isa, GemmDims.dense(48, 32, 8), storage, epilogue)
+        spec.emit(module, isa)
+        for channels in isa.tile_channels:
+            spec.product.tile(channels).emit(module, isa)
     for function in module.functions:
         function.linkage = ""  # visible, so that none is dropped
     defined = {function.name for function in module.functions}

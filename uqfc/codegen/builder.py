@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from uqfc.codegen import tails
@@ -23,6 +24,14 @@ def new_module(isa: Isa, name: str) -> Any:
 def find_function(module: Any, name: str) -> Any | None:
     """The function of that name if the module has it."""
     return module.globals.get(name)
+
+
+def _kinds(parameters: Mapping[str, str]) -> list[Any]:
+    """LLVM types of ``Builder.function``'s parameters."""
+    return [
+        ir.PointerType() if kind in {"ptr", "noalias"} else ELEMENTS[kind]
+        for kind in parameters.values()
+    ]
 
 
 class Builder(VectorArithmetic):
@@ -54,10 +63,7 @@ class Builder(VectorArithmetic):
         A parameter is an element type, ``"ptr"``, or ``"noalias"``: a pointer to memory that is
         written and that no other parameter reaches. ``internal`` functions are not exported.
         """
-        kinds = [
-            ir.PointerType() if p in {"ptr", "noalias"} else ELEMENTS[p]
-            for p in parameters.values()
-        ]
+        kinds = _kinds(parameters)
         result = ir.VoidType() if returns is None else ELEMENTS[returns]
         function: Any = ir.Function(module, ir.FunctionType(result, kinds), name)
         function.attributes.add("nounwind")
@@ -121,6 +127,14 @@ class Builder(VectorArithmetic):
         names = [argument.name for argument in function.args]
         self.call(function, *[changed[n] if n in changed else self.argument(n) for n in names])
 
+    def call_through(
+        self, name: str, parameters: Mapping[str, str], changed: Mapping[str, Value | Pointer]
+    ) -> None:
+        """``call_with`` of the function with ``parameters`` that the pointer ``name`` points to."""
+        callee = copy(self._arguments[name])
+        callee.type = ir.PointerType(ir.FunctionType(ir.VoidType(), _kinds(parameters)))
+        self.ir.call(callee, [(changed.get(n) or self.argument(n)).ir for n in parameters])
+
     def intrinsic(self, name: str, result: Any, *arguments: Value) -> Value:
         """Calls the LLVM intrinsic of that full name, ``llvm.sqrt.v16f32``."""
         operands = [a.ir for a in arguments]
@@ -139,6 +153,10 @@ class Builder(VectorArithmetic):
     def store_first(self, target: Pointer, value: Value, count: Value | int) -> None:
         """See ``Pointer.store_first``."""
         tails.store_first(self, target, value, count)
+
+    def address_of(self, function: Any | None) -> Pointer:
+        """Of an ``ir.Function``; the null pointer without one."""
+        return Pointer(self, ir.Constant(ir.PointerType(), None) if function is None else function)
 
     def stack(self, size: int, align: int = 64) -> Pointer:
         """``size`` bytes of the stack frame."""

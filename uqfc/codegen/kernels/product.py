@@ -17,7 +17,7 @@ from uqfc.codegen.kernels.expand import emit_expand
 from uqfc.codegen.kernels.int16_sums import sums_in_int16
 from uqfc.codegen.kernels.operands import Operands
 from uqfc.codegen.kernels.tensor import smaller
-from uqfc.codegen.kernels.tile import Tile, overlap_name
+from uqfc.codegen.kernels.tile import Tile
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weights
 
@@ -84,13 +84,15 @@ class Product:
         ``inside``: those of the rows, too, which are as in ``Tile``; ``last_pixels`` are those of
         the last line. ``chunk`` lines at a time (1 if the last line is another), ``block`` of
         the channels ``first … stop - 1``, which are whole panels; ``panel_steps`` are the words of
-        K of a packed channel.
+        K of a packed channel. Tiles are pointers to functions: null for those that ``n`` channels
+        do without.
         """
         parameters: dict[str, str] = {}
         if inside:
             parameters |= {"a": "ptr", "lda": "i64", "pixels": "i64", "last_pixels": "i64"}
             parameters |= {"lines": "i64", "line": "i64", "chunk": "i64"}
             parameters |= {"offsets": "ptr", "segments": "i64"}
+        parameters |= {tile_name(c): "ptr" for c in self.isa.tile_channels}
         parameters |= {"steps": "i64", "panel_steps": "i64", "n": "i64"}
         parameters |= {"first": "i64", "stop": "i64", "block": "i64"}
         parameters |= {"int16_steps": "i64"} if self.sums_in_int16 else {}
@@ -118,8 +120,8 @@ class Product:
         if scratch is None:
             raise ValueError("a product of narrow weights needs scratch memory")
         packed = word_weights(self.storage)
-        arguments: list[Pointer | Value | int]
-        arguments = [-(-layout.segment_k // 4), layout.padded_k // packed]
+        arguments: list[Pointer | Value | int] = [*self._tiles(operands.out.b, layout.n)]
+        arguments += [-(-layout.segment_k // 4), layout.padded_k // packed]
         arguments += [
             layout.n,
             *(channels or (0, layout.n)),
@@ -134,29 +136,40 @@ class Product:
             arguments += [operands.residual, ldr]
         return arguments
 
+    def _tiles(self, b: Builder, n: int) -> list[Pointer]:
+        """The tiles that ``n`` channels are divided into, emitted once, and null pointers."""
+        sizes, rest = self.isa.tile_channels, n % self.isa.panel
+        used = {self.isa.panel} if n >= self.isa.panel else set[int]()
+        used |= {min(c for c in sizes if c >= rest)} if rest else set()
+        emitted = {c: self.tile(c).emit(b.module, self.isa) for c in reversed(sizes) if c in used}
+        return [b.address_of(emitted.get(c)) for c in sizes]
+
     def emit(self, module: Any, isa: Isa) -> Any:
-        """The function, emitted once."""
-        size = f"{self.tile_rows}x{isa.panel}" + overlap_name(self.overlap)
-        name = f"product_{self.storage}_{size}_{self.epilogue.name}__{isa.name}"
+        """The function, emitted once for all tiles with the same parameters."""
+        activated = "_activated" if "reciprocal" in self.epilogue.scalars() else ""
+        added = "_add" if self.epilogue.residual else ""
+        name = f"product_{self.storage}{added}_{self.epilogue.output}{activated}__{isa.name}"
         if function := find_function(module, name):
             return function
-        tiles = {c: self.tile(c).emit(module, isa) for c in reversed(isa.tile_channels)}
         expand = emit_expand(module, isa, self.storage) if self.expands else None
         parameters = self.parameters(inside=True)
         b = Builder.function(module, isa, name, internal=True, **parameters)
-        _Panels(self, b, tiles, expand).run()
+        _Panels(self, b, expand).run()
         return b.ret()
+
+
+def tile_name(channels: int) -> str:
+    """The parameter with the tile of so many channels."""
+    return f"tile_{channels}"
 
 
 class _Panels:
     """The loops of a ``Product``: blocks of panels, lines, panels."""
 
-    def __init__(
-        self, product: Product, b: Builder, tiles: dict[int, Any], expand: Any | None
-    ) -> None:
+    def __init__(self, product: Product, b: Builder, expand: Any | None) -> None:
         self.product = product
         self.b = b
-        self.tiles = tiles
+        self.tile = product.tile(product.isa.panel).parameters(product.isa)
         self.expand = expand
         self.panel = product.isa.panel
         words = b.value("panel_steps")
@@ -240,4 +253,4 @@ class _Panels:
         }
         if epilogue.residual:
             own["residual"] = rows[2] + channel
-        b.call_with(self.tiles[size], changed | own)
+        b.call_through(tile_name(size), self.tile, changed | own)

@@ -59,8 +59,8 @@ class Tile:
     """Groups of four K among which the outputs of the tile before are computed: segments have at
     least as many. 0: outputs are computed after their sums."""
 
-    def parameters(self) -> dict[str, str]:
-        """Names and kinds of the function's parameters.
+    def parameters(self, isa: Isa) -> dict[str, str]:
+        """Names and kinds of the function's parameters; all sizes of an epilogue have the same.
 
         The rows are ``lines`` (``line`` bytes of ``a`` apart) of ``pixels`` (``lda`` apart), their
         outputs ``ldc`` bytes apart. A row's K are in ``segments`` runs of ``steps`` groups, each
@@ -72,7 +72,8 @@ class Tile:
         parameters |= {"weights": "ptr", "addend": "ptr", "multiplier": "ptr", "count": "i64"}
         parameters |= {"out": "ptr", "ldc": "i64"}
         parameters |= {"residual": "ptr", "ldr": "i64"} if self.epilogue.residual else {}
-        return parameters | self.epilogue.scalars()
+        parameters |= self.epilogue.scalars()
+        return parameters | ({"int16_steps": "i64"} if sums_in_int16(isa, self.source) else {})
 
     def emit(self, module: Any, isa: Isa) -> Any:
         """The function, emitted once."""
@@ -82,9 +83,7 @@ class Tile:
         name = f"tile_{source}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
-        parameters = self.parameters()
-        parameters |= {"int16_steps": "i64"} if sums_in_int16(isa, self.source) else {}
-        b = Builder.function(module, isa, name, internal=True, **parameters)
+        b = Builder.function(module, isa, name, internal=True, **self.parameters(isa))
         _TileEmitter(self, b).run()
         return b.ret()
 
