@@ -35,7 +35,7 @@ def model(
     return made
 
 
-def residual_network(seed: int = 0) -> onnx.ModelProto:
+def residual_network(seed: int = 0, activation: str = "HardSwish") -> onnx.ModelProto:
     """``image`` [1, 3, 8, 8]: stem, depthwise, pointwise + stem, mean, head: ``logits`` [1, 5]."""
     random = np.random.default_rng(seed)
 
@@ -63,7 +63,7 @@ def residual_network(seed: int = 0) -> onnx.ModelProto:
         conv("stem", "image", "s0", True, pads=pads),
         helper.make_node("Relu", ["s0"], ["s1"], name="stem.relu"),
         conv("depthwise", "s1", "d0", False, pads=pads, group=8),
-        helper.make_node("HardSwish", ["d0"], ["d1"], name="depthwise.act"),
+        helper.make_node(activation, ["d0"], ["d1"], name="depthwise.act"),
         conv("pointwise", "d1", "p0", True),
         helper.make_node("Add", ["p0", "s1"], ["p1"], name="add"),
         helper.make_node("GlobalAveragePool", ["p1"], ["m0"], name="mean"),

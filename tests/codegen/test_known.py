@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xdsl.dialects.builtin import UnitAttr
 from xdsl.ir import Block
 
 from uqfc.codegen.kernels.saturating import Known
@@ -111,6 +112,12 @@ def test_small_sums_bound_larger_multipliers() -> None:
     assert not known_of(layer(Epilogue()), NONE_ADDED, multipliers).bounded
     larger = np.nextafter(multipliers, np.float32(np.inf))
     assert not known_of(depthwise(Epilogue()), NONE_ADDED, larger).bounded
+
+
+def test_replaceable_constants_promise_nothing() -> None:
+    layer = depthwise(Epilogue())
+    layer.properties["replaceable"] = UnitAttr()
+    assert known_of(layer, NONE_ADDED, SMALL) == Known(whole=True, from_zero=True)
 
 
 def test_sums_are_small_where_it_is_of_use() -> None:

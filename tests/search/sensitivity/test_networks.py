@@ -42,6 +42,21 @@ def test_every_assignment_has_the_bits_of_its_artifact(
         assert np.array_equal(output, compiled.run(inputs)["logits"])
 
 
+def test_kernels_rely_on_no_constant_that_is_replaced() -> None:
+    """Those of an artifact do: after a ReLU their addends are stored for that."""
+    calibrated = calibrate_model(
+        residual_network(activation="Relu"), calibration_data=samples(IMAGE), cache=False
+    )
+    networks = QuantizedNetworks(calibrated)
+    assert networks.shared == DTYPES
+    for dtype in DTYPES:
+        bit_widths = dict.fromkeys(LAYERS, "int8") | {"depthwise": dtype}
+        (outputs,) = networks.run(bit_widths, INPUTS)
+        compiled = calibrated.compile(bit_widths)
+        for output, inputs in zip(outputs, INPUTS, strict=True):
+            assert np.array_equal(output, compiled.run(inputs)["logits"])
+
+
 def test_what_an_assignment_leaves_out_has_its_widest_type(networks: QuantizedNetworks) -> None:
     networks.run(dict.fromkeys(LAYERS, "binary"), INPUTS)
     left_out = networks.run({"stem": "int4"}, INPUTS)

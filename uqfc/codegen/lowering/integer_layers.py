@@ -145,10 +145,10 @@ def scalars_of(op: IntegerLayerOp) -> Scalars:
 
 
 def known_of(op: IntegerLayerOp, addend: Array | None, multiplier: Array | None) -> Known:
-    """What the kernel of a layer with u8 outputs may rely on; None: unknown."""
+    """What the kernel of a layer with u8 outputs may rely on; None: unknown, or replaceable."""
     e = op.epilogue.data
     whole, from_zero = (e.qmin, e.qmax) == (0, 255), e.zero_point == 0
-    if addend is None or multiplier is None:
+    if addend is None or multiplier is None or op.replaceable is not None:
         return Known(whole=whole, from_zero=from_zero)
     small = from_zero and are_small(op, addend, multiplier)
     return Known(is_bounded(op, multiplier, small=small), whole, from_zero, small)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from xdsl.dialects.builtin import (
     DenseArrayBase,
     IntegerAttr,
+    UnitAttr,
     f32,
     i32,
 )
@@ -18,6 +19,7 @@ from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
     opt_operand_def,
+    opt_prop_def,
     prop_def,
     traits_def,
 )
@@ -64,6 +66,8 @@ class IntegerLayerOp(TensorOp, ABC):
     residual = opt_operand_def()
     x_zero_point = prop_def(IntegerAttr)
     epilogue = prop_def(EpilogueAttr)
+    replaceable = opt_prop_def(UnitAttr)
+    """Compiled code is given other addends and multipliers: it relies on nothing of these."""
 
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
     traits = traits_def(Pure())

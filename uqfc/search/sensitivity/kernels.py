@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, UnitAttr
 
 from uqfc.cache import Cache
 from uqfc.codegen.isa import Isa, isa_for
@@ -39,8 +39,7 @@ Bytes = NDArray[np.uint8]
 class Assembled:
     """Kernels and constants of a network on this machine.
 
-    ``code``: what calls the kernels, whose names say what they compute, as text; kernels that use
-    a bound of their results are named like those that do not, as these compute the same.
+    ``code``: what calls the kernels, whose names say what they compute, as text.
     ``places``: which bytes of ``constants`` a layer's kernels read, by the layer's name.
     """
 
@@ -74,13 +73,19 @@ class Assembled:
 
 
 def assemble(network: ModuleOp, target: str = "host") -> Assembled:
-    """Lower an integer (or float) network to kernels of this machine; constants are not shared."""
+    """Lower an integer (or float) network to kernels of this machine; constants are not shared.
+
+    Kernels rely on no addend or multiplier, but on narrow weights being small.
+    """
     function = main_function(network)
     names = input_names(function)
     last = function.body.block.last_op
     assert last is not None
     results = [type_of(value) for value in last.operands]
     kernels, isa = network.clone(), isa_for(load_target(target))
+    for op in kernels.walk():
+        if isinstance(op, IntegerLayerOp):
+            op.properties["replaceable"] = UnitAttr()
     run_passes(kernels, kernel_passes(target))
     compiled = emit_module(kernels, len(names), isa, shared=False)
     constants = np.frombuffer(compiled.weights, np.uint8)
@@ -93,7 +98,7 @@ def assemble(network: ModuleOp, target: str = "host") -> Assembled:
                 where = (*places.get(layer_name(op), ()), slice(offset, ends[offset]))
                 places[layer_name(op)] = where
     return Assembled(
-        compiled.module.functions[RUN].replace("_bounded", ""),
+        compiled.module.functions[RUN],
         compiled.module,
         isa,
         constants,

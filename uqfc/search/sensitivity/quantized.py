@@ -11,22 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.rewriter import InsertPoint, Rewriter
 
 from uqfc.cache import Cache
 from uqfc.calibrated import Calibrated
-from uqfc.dialects.nn import ConstantOp
 from uqfc.dialects.qnn import IntegerLayerOp
 from uqfc.dialects.tensors import Array
-from uqfc.passes.support.rewriting import constant_of
 from uqfc.passes.widen_weights import widen
 from uqfc.pipeline import integer_passes, run_passes
 from uqfc.search.sensitivity.kernels import Assembled, Runner, assemble
-
-LARGE = 2.0**40
-"""A multiplier with which no kernel can know that its results are bounded."""
 
 
 class QuantizedNetworks:
@@ -46,16 +39,14 @@ class QuantizedNetworks:
         self.kernels = kernels
         self.layers = tuple(layer for layer in calibrated.layers if layer.choices)
         self.reference = {layer.name: layer.choices[0] for layer in self.layers}
-        network = self._integer(self.reference)
-        widest = assemble(network, kernels)
-        self._general = Runner(assemble(unbounded(network), kernels), cache)
-        self._general.constants[: len(widest.constants)] = widest.constants
+        widest = self._assembled(self.reference)
+        self._general = Runner(widest, cache)
         self.same: dict[str, Assembled] = {}
         self._present = dict(self.reference)
         for dtype in dict.fromkeys(dtype for layer in self.layers for dtype in layer.choices):
             wanted = self._everywhere(dtype)
             found = widest if wanted == self.reference else self._assembled(wanted)
-            if found.fits(self._general.base) and found.differs_in_layers_only(widest):
+            if found.fits(widest) and found.differs_in_layers_only(widest):
                 self.same[dtype] = found
 
     @property
@@ -87,25 +78,10 @@ class QuantizedNetworks:
         return assemble(self._integer(bit_widths), self.kernels)
 
     def _integer(self, bit_widths: Mapping[str, str]) -> ModuleOp:
+        """The integer network, without narrow weights: kernels would rely on how small they are."""
         module = self.calibrated.quantized(bit_widths)
         run_passes(module, integer_passes())
         for op in list(module.walk()):
             if isinstance(op, IntegerLayerOp):
                 widen(op)
         return module
-
-
-def unbounded(network: ModuleOp) -> ModuleOp:
-    """A copy whose kernels are right for all weights: its multipliers promise nothing.
-
-    Kernels also rely on narrow weights being small: there are none, ``_integer`` widens them.
-    """
-    module = network.clone()
-    for op in list(module.walk()):
-        multiplier = constant_of(op.multiplier) if isinstance(op, IntegerLayerOp) else None
-        if not isinstance(op, IntegerLayerOp) or multiplier is None:
-            continue
-        large = ConstantOp(np.full_like(multiplier, LARGE))
-        Rewriter.insert_op(large, InsertPoint.before(op))
-        op.operands[list(op.operands).index(op.multiplier)] = large.result
-    return module
