@@ -8,6 +8,7 @@ alone. Ties go to the wider window. O(bins * candidates) time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,10 +158,19 @@ def _search(
         )
     )
     if low < 0:
+
+        @cache
+        def above(a: int) -> int:
+            return best([(a, t) for t in _candidates(high, 1)])[1]
+
+        @cache
+        def below(b: int) -> int:
+            return best([(-t, b) for t in _candidates(-low, 1)])[0]
+
         # Twice, because moving one end changes where the other should be.
         for _ in range(2):
-            a, b = best([(a, t) for t in _candidates(high, 1)])
-            a, b = best([(-t, b) for t in _candidates(-low, 1)])
+            b = above(a)
+            a = below(b)
     return _window_range(histogram, a, b, symmetric)
 
 

@@ -3,6 +3,8 @@ of ``uqfc search`` also 3, no result within the limits, and 130, interrupted."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error that the user can mend is one message on stderr; anything else is a defect of uqfc
     and keeps its traceback.
     """
+    atexit.register(gc.freeze)  # when the process ends, nobody needs to look for garbage
     try:
         app(list(sys.argv[1:] if arguments is None else arguments), prog_name="uqfc")
     except (UqfcError, UqfRuntimeError) as error:
