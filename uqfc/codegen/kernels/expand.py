@@ -11,7 +11,7 @@ from typing import Any
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import ALL_BYTES
-from uqfc.codegen.vector import LANES
+from uqfc.codegen.vector import LANES, Value
 from uqfc.packing import NARROW_BITS, Storage
 
 
@@ -19,29 +19,42 @@ def emit_expand(module: Any, isa: Isa, storage: Storage) -> Any:
     """``f(packed, zero_points, channels, steps, out)``: a ``u4`` or ``u2`` panel as int8.
 
     The result is ``w - zero point``. ``steps`` of 8 (16) K; ``channels`` is a multiple of 16;
-    ``out`` int8 [2 (4) * steps][channels][4].
+    ``out`` int8 [2 (4) * steps][channels][4]. All channels of a full panel are done in one pass.
     """
-    bits = NARROW_BITS[storage]
-    mask = ((1 << bits) - 1) * ALL_BYTES
     name = f"expand_{storage}__{isa.name}"
     if function := find_function(module, name):
         return function
     parameters = {"packed": "ptr", "zero_points": "ptr", "channels": "i64", "steps": "i64"}
     parameters |= {"out": "noalias"}
     b = Builder.function(module, isa, name, internal=True, **parameters)
+    channels = b.value("channels")
+    full = channels // isa.panel * isa.panel
+    with b.loop(0, full, isa.panel) as channel:
+        _expand_channels(b, storage, channel, isa.panel)
+    with b.loop(full, channels, LANES) as channel:
+        _expand_channels(b, storage, channel, LANES)
+    return b.ret()
+
+
+def _expand_channels(b: Builder, storage: Storage, first: Value, count: int) -> None:
+    """``count`` channels, a multiple of 16."""
+    bits = NARROW_BITS[storage]
+    mask = ((1 << bits) - 1) * ALL_BYTES
     row = b.value("channels") * 4
     size = row * b.value("steps")
-    with b.loop(0, b.value("channels"), LANES) as channel:
-        zero_points = b.pointer("zero_points").load_u8_as_i32(channel)
-        zero_bytes = zero_points | zero_points << 8
-        zero_bytes = (zero_bytes | zero_bytes << 16).bitcast("i8", 64)
-        cursor = [b.pointer("packed") + channel * 4, b.pointer("out") + channel * 4]
-        with b.loop(0, b.value("steps"), carry=cursor):
-            words = cursor[0].load_i32()
-            (cursor[0] + size).prefetch(level=2)
+    zero_points: list[Value] = []
+    for channel in range(0, count, LANES):
+        zero_point = b.pointer("zero_points").load_u8_as_i32(first + channel)
+        twice = zero_point | zero_point << 8
+        zero_points.append((twice | twice << 16).bitcast("i8", 64))
+    cursor = [b.pointer("packed") + first * 4, b.pointer("out") + first * 4]
+    with b.loop(0, b.value("steps"), carry=cursor):
+        for line, zero_bytes in enumerate(zero_points):
+            place = cursor[0] + 4 * LANES * line
+            words = place.load_i32()
+            (place + size).prefetch(level=2)
             for shift in range(0, 8, bits):
                 moved = words.shift_right_logical(shift) if shift else words
                 part = (moved & mask).bitcast("i8", 64)
-                cursor[1].store(part - zero_bytes, row * (shift // bits))
-            cursor[:] = [cursor[0] + row, cursor[1] + row * (8 // bits)]
-    return b.ret()
+                cursor[1].store(part - zero_bytes, row * (shift // bits) + 4 * LANES * line)
+        cursor[:] = [cursor[0] + row, cursor[1] + row * (8 // bits)]
