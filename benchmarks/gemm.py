@@ -4,7 +4,7 @@
 
 Layers are named ``gemm_MxKxN``. uqfc, MatMul, MatMulNBits and torch take and return float32;
 MatMulInteger takes uint8 and returns int32, so it converts nothing. Its like is ``uqfc int8 of
-uint8``: bytes multiplied by int8, four bytes of each result. One row (M = 1) is bound by
+uint8``, which takes uint8 and returns float32. One row (M = 1) is bound by
 reading the weights: its fractions are of the bandwidth measured on a buffer of as many bytes as
 uqfc's INT4 weights have.
 """
