@@ -142,6 +142,7 @@ class Model:
         return results
 
     def _acquire(self) -> _Workspace:
+        """An idle one, or a new one; ``pop`` and ``append`` need no lock."""
         try:
             return self._idle.pop()
         except IndexError:
