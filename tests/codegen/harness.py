@@ -110,6 +110,7 @@ def random_problem(
     addend = rng.integers(-(2**16), 2**16, n)
     if epilogue.known.small:
         weights, addend = small_sums(rng, weights, zero_points)
+        multiplier = multipliers_of_small(rng, multiplier)
     return Problem(
         weights.astype(np.int32),
         zero_points.astype(np.int32),
@@ -130,15 +131,25 @@ def random_problem(
 def small_sums(
     rng: np.random.Generator, weights: NDArray[Any], zero_points: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weights that are small enough, and addends with which some sums reach the largest."""
+    """Weights that are small enough, and addends with which some sums reach the ends."""
     n, zeros = len(weights), zero_points.reshape(-1, *[1] * (weights.ndim - 1))
     centred = weights - zeros
     bound = (SMALL_SUMS.stop // 255) // max(1, centred[0].size)
     centred = np.clip(centred, -bound, bound)
-    largest = 255 * np.maximum(centred, 0).reshape(n, -1).sum(axis=1)
-    room = SMALL_SUMS.stop - 1 - largest
-    addend = np.where(rng.random(n) < 0.5, room, rng.integers(-(2**16), room + 1))
+    flat = 255 * centred.reshape(n, -1)
+    least = SMALL_SUMS.start - np.minimum(flat, 0).sum(axis=1)
+    most = SMALL_SUMS.stop - 1 - np.maximum(flat, 0).sum(axis=1)
+    kind, between = rng.random(n), rng.integers(-(2**16), most + 1)
+    addend = np.select([kind < 0.4, kind < 0.5], [most, least], between)
     return centred + zeros, addend
+
+
+def multipliers_of_small(rng: np.random.Generator, multipliers: NDArray[Any]) -> NDArray[Any]:
+    """These, or those that make the largest sums bytes, or the ends of what they may be."""
+    n = len(multipliers)
+    fitting = rng.uniform(0.2, 2.0, n) * (255 / SMALL_SUMS.stop)
+    ends = rng.choice([0.0, -0.0, 1e-45, 1e-39, 128.0], n)
+    return (multipliers, fitting, np.where(rng.random(n) < 0.5, ends, fitting))[rng.integers(3)]
 
 
 def end_or_any(rng: np.random.Generator) -> int:

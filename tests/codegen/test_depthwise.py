@@ -26,6 +26,7 @@ from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import AVX2, AVX_VNNI, VNNI512, Isa
 from uqfc.codegen.kernels import ConvDims, Epilogue, Operands, Scalars, depthwise_spec
 from uqfc.codegen.kernels.depthwise_pairs import fits_int16
+from uqfc.codegen.vector import LANES
 from uqfc.packing import I32, RANGES, Storage
 from uqfc_runtime.cpu import cpu_features
 
@@ -46,13 +47,7 @@ def any_dims(draw: st.DrawFn) -> ConvDims:
     )
 
 
-@pytest.mark.parametrize("storage", ["s8", "u4", "u2", "s16"])
-@pytest.mark.parametrize("isa", host_isas())
-@settings(max_examples=SOME_EXAMPLES)
-@given(any_dims(), st.sampled_from(EPILOGUES), SEEDS)
-def test_depthwise_is_the_definition(
-    isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int
-) -> None:
+def check(isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, (dims.out_channels, *dims.kernel), storage, epilogue)
     x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
@@ -64,6 +59,56 @@ def test_depthwise_is_the_definition(
     grouped = dataclasses.replace(problem, weights=problem.weights[..., None])
     sums = convolution_sums(x, grouped, dims)
     np.testing.assert_array_equal(out, definition(sums, problem, residual, epilogue))
+
+
+@pytest.mark.parametrize("storage", ["s8", "u4", "u2", "s16"])
+@pytest.mark.parametrize("isa", host_isas())
+@settings(max_examples=SOME_EXAMPLES)
+@given(any_dims(), st.sampled_from(EPILOGUES), SEEDS)
+def test_depthwise_is_the_definition(
+    isa: Isa, storage: Storage, dims: ConvDims, epilogue: Epilogue, seed: int
+) -> None:
+    check(isa, storage, dims, epilogue, seed)
+
+
+@pytest.mark.parametrize("isa", host_isas())
+@settings(max_examples=SOME_EXAMPLES)
+@given(
+    any_dims(),
+    st.sampled_from(["s8", "u4", "u2", "s16"]),
+    st.sampled_from([epilogue for epilogue in EPILOGUES if epilogue.known.small]),
+    SEEDS,
+)
+def test_small_sums_are_the_definition(
+    isa: Isa, dims: ConvDims, storage: Storage, epilogue: Epilogue, seed: int
+) -> None:
+    check(isa, storage, dims, epilogue, seed)
+
+
+@st.composite
+def dims_in_lanes(draw: st.DrawFn) -> ConvDims:
+    """Kernels whose input columns of 64 channels fit registers."""
+    channels = draw(st.sampled_from([33, 40, 63, 64, 65, 96, 100, 128, 136]))
+    return convolution_dims(
+        draw, in_channels=channels, out_channels=channels, groups=channels, largest_kernel=3
+    )
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("isa", host_isas("vnni512"))
+@settings(max_examples=2 * SOME_EXAMPLES)
+@given(
+    dims_in_lanes(),
+    st.sampled_from(["s8", "u4", "u2", "s16"]),
+    st.sampled_from([epilogue for epilogue in EPILOGUES if epilogue.output == "u8"]),
+    SEEDS,
+)
+def test_channels_in_lanes_are_the_definition(
+    isa: Isa, residual: bool, dims: ConvDims, storage: Storage, epilogue: Epilogue, seed: int
+) -> None:
+    epilogue = dataclasses.replace(epilogue, residual=residual)
+    assert depthwise_spec(isa, dims, storage, epilogue).blocks[0] == 4 * LANES
+    check(isa, storage, dims, epilogue, seed)
 
 
 @st.composite
@@ -163,6 +208,21 @@ def test_kernel_names() -> None:
     assert depthwise_spec(AVX2, wide, "u4", Epilogue("u8"), fits_int16=True).name == name
     name = "u8_i4c_dwconv_5x3s2oddx16_u8__avx2"
     assert depthwise_spec(AVX2, wide, "u4", Epilogue("u8")).name == name
+
+
+def test_names_of_channels_in_lanes() -> None:
+    def name(channels: int, stride: int, width: int, epilogue: Epilogue) -> str:
+        sizes = (1, 9, stride * width, channels, 9, width, channels)
+        dims = ConvDims(*sizes, (3, 3), (1, stride), (1, 1), (1, 1), groups=channels)
+        return depthwise_spec(VNNI512, dims, "s8", epilogue).name
+
+    u8, start = Epilogue("u8"), "u8_i8c_dwconv_3x3s1"
+    assert name(64, 1, 8, u8) == f"{start}oddx64_u8__vnni512"
+    assert name(80, 1, 8, u8) == f"{start}oddx2x64x16_u8__vnni512"
+    assert name(80, 1, 7, u8) == f"{start}oddx64x16_u8__vnni512"
+    assert name(64, 2, 8, u8) == f"{start}x2oddx2x64_u8__vnni512"
+    assert name(32, 2, 8, u8) == f"{start}x2oddx16_u8__vnni512"
+    assert name(64, 2, 8, Epilogue("f32")) == f"{start}x2oddx16_f32__vnni512"
 
 
 def test_what_it_is_not_for_is_refused() -> None:

@@ -14,7 +14,8 @@ makes each of them once per module. A caller that holds NumPy weights and static
 
     layout = spec.layout(dims)            # packing.PanelLayout, or one for each group (ConvSpec)
     blob = spec.pack(dims, weights, zero_points)        # uint8[layout.bytes]; see below
-    addend = spec.pad(dims, addend)       # int32[N] -> int32[padded N], likewise multipliers
+    addend = spec.pad(dims, addend)       # int32[N] -> int32[padded N], likewise multipliers; as
+                                          # the epilogue wants them: see Epilogue.constants
     bytes_needed = spec.scratch_bytes(dims)             # 64-byte aligned memory during the call
     spec.call(b, Operands(x, weights, addend, multiplier, out, residual, scratch), dims, scalars)
 
@@ -36,13 +37,13 @@ is not ``out``; ``residual`` may be ``out`` itself; nothing is written past the 
 ``weights``, ``addend`` and ``multiplier`` are read within their bounds. Nothing needs alignment,
 but weights and scratch memory are faster on 64-byte lines.
 
-Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}[_bounded][_whole][_z0]__{isa}``, where
-``w`` is ``i8c``, ``i4c``, ``i2c`` or ``i16c`` (weights with a scale per channel), ``op`` is
-``gemm``, ``gemv``, ``conv`` or ``dwconv``, the end is what is known of u8 outputs
-(``saturating.Known``), and ``tile`` is ``14x32c4``: 14 rows by 32 channels, 4 values of K at a
-time; ``7x32c4o8`` or ``o3`` spreads the outputs of the tile before over so many groups of K;
-depthwise has ``3x3s1x64x16``: kernel size, stride (``s2x1`` if the two differ), dilation if
-there is any, channels at a time and those at a time of what is left, or ``5x5s1p7x16``, where
+Names: ``u8_{w}_{op}_{tile}[_{activation}][_add]_{output}[_{known}]__{isa}``, where ``w`` is
+``i8c``, ``i4c``, ``i2c`` or ``i16c`` (weights with a scale per channel), ``op`` is ``gemm``,
+``gemv``, ``conv`` or ``dwconv``, ``known`` is what is known of u8 outputs (``saturating.Known``),
+and ``tile`` is ``14x32c4``: 14 rows by 32 channels, 4 values of K at a time; ``7x32c4o8`` or ``o3``
+spreads the outputs of the tile before over so many groups of K; depthwise has ``3x3s1x64x16``:
+kernel size, stride (``s2x1`` if the two differ), dilation if there is any, channels at a time and
+those at a time of what is left (``x2x64x16``: of two outputs of a row), or ``5x5s1p7x16``, where
 input columns are stored: outputs of a row at a time and their channels. ``odd``: two output rows at
 a time, but the last one of an image. ``conv_valid`` reads images that need no padding where they
 are; a convolution that is a matrix product is ``gemm``. A product of few rows is ``gemv``.
@@ -50,8 +51,8 @@ are; a convolution that is a matrix product is ``gemm``. A product of few rows i
 scale where multiplying by its reciprocal is not known to give the same; the rest is what is known
 of these values.
 ``conv_3x3x3s2_8x16c4`` keeps the weights of 16 channels in registers: kernel size, channels of the
-image, stride; ``joined`` if there are no more than 16. On matrix tiles the ``tile`` is
-``32x32c64`` and the end ``amx``.
+image, stride; ``joined`` if there are 16, ``part`` if not a multiple of them. On matrix tiles the
+``tile`` is ``32x32c64`` and the end ``amx``.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A tap is one dot product, of a pixel of four bytes in all lanes with the tap's weights of all
 channels, and neighbours of a line share the pixels that they have in common. ``tight_pixels`` need
-fewer. While the sums of a tile are made,
-the outputs of the tile before it are finished: their instructions alternate, because dot products
-and epilogues are short of different parts of a core, and it does not look so far ahead by itself.
+fewer. While the sums of a tile are made, the outputs of the tile before it are finished: their
+instructions alternate, because dot products and epilogues are short of different parts of a core,
+and it does not look so far ahead by itself.
 """
 
 from __future__ import annotations
