@@ -49,9 +49,9 @@ class Quadratic(Protocol):
         """Call ``round_one(0)`` to ``round_one(K - 1)``, each with the best target there is.
 
         ``order`` [groups, K]: which element is the first, the second and so on. ``target`` and
-        ``errors`` are [K, groups, n] in that order; before a call its target is moved by what makes
-        up for the errors of those before, if those after it will do what they can; a call sets the
-        error, of the level it chose from the element's weight.
+        ``errors`` are [K, groups, n] in that order. Targets start as the weights; before a call,
+        its target is moved by what makes up for the errors so far, given that the elements after
+        it will make up for them, too. A call sets the error: its level less the weight.
         """
         ...
 

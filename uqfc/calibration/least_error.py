@@ -58,7 +58,7 @@ def _improve(
 ) -> None:
     """Replace ``ends`` [2, C] and their error ``least`` [C] by better ones of [candidates, 2, C].
 
-    The candidates' ranges hold each other, the widest first.
+    Each candidate's range lies within that of the one before.
     """
     scales, zero_points = affine_parameters(
         ranges[:, 0], ranges[:, 1], *limits, symmetric=symmetric
@@ -93,7 +93,8 @@ def _hopeful(
         some = slice(first, first + count)
         scale, zero_point = scales[some, rows], zero_points[some, rows]
         norms = _norms(_distances(x, scale, zero_point, limits)) * scale
-        # In steps, a value's distance from the grid is off by less than 2**-21 of the value.
+        # Distances are off by less than 2**-21 of their values (in steps, and by that of one step
+        # at least); their norm is off by no more than the norm of these errors.
         steps = largest[rows] / scale.astype(np.float64) + 1
         slack = 2.0**-21 * np.sqrt(x.shape[1]) * steps * scale + rounding * norms
         lower[some, rows] = norms - slack
