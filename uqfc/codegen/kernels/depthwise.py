@@ -196,12 +196,12 @@ def depthwise_spec(
     if fits_int16 and sums_pairs(isa, dims.in_channels, storage, epilogue):
         return replace(narrow, blocks=(CHANNELS,))
     spec = narrow
-    packs_lanes = interleaves_wide(isa) and epilogue.output == "u8"
     if interleaves_wide(isa) and not narrow.geometry.is_held:
         spec = replace(narrow, pixels=pixels_of(dims.out_width))
-    elif packs_lanes and narrow.geometry.broad().is_held:
+    elif interleaves_wide(isa) and narrow.geometry.broad().is_held:
         blocks = blocks_of(dims.in_channels)
-        fits = dims.out_width % 2 == 0 and narrow.geometry.broad(2).is_held
+        fits = epilogue.output == "u8" and dims.out_width % 2 == 0
+        fits = fits and narrow.geometry.broad(2).is_held
         twins = fits and (dims.stride[1] > 1 or dims.in_channels % LINE > 0)
         spec = replace(narrow, blocks=blocks, twins=twins and blocks != (LANES,))
     return replace(spec, odd=spec.geometry.rows == 2 and dims.out_height % 2 == 1)

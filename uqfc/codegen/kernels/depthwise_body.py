@@ -56,7 +56,8 @@ class DepthwiseBody:
         self.rows = InputRows(b)
         broad = geometry.broad(broad_pixels)
         forms = [geometry if channels == LANES else broad for channels in blocks]
-        self.forms = [columns_for(b, form, self.dot) for form in forms]
+        packs = epilogue.output == "u8"
+        self.forms = [columns_for(b, form, self.dot, in_lanes=packs) for form in forms]
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
         self.weights = Weights(b, geometry, self.dot, storage, groups, multipliers=multiplies)
         self.sums = b.stack(geometry.rows * VECTORS * LINE)
@@ -80,8 +81,7 @@ class DepthwiseBody:
                     lambda state=state, left=left: (self.pixel - state[0]).gt(left), state
                 ):
                     groups = columns.groups(self.pixel - state[0])
-                    in_lanes = columns.geometry.groups > 1
-                    self.weights.prepare(state[0], groups, in_lanes=in_lanes)
+                    self.weights.prepare(state[0], groups, in_lanes=self._in_lanes(columns))
                     with b.loop(0, get("out_width"), columns.segment) as x:
                         self._steps(columns, first, last, position, x, state[0], groups)
                     state[0] = state[0] + groups * LANES
@@ -157,6 +157,10 @@ class DepthwiseBody:
             rest = self.pixel - channel - first
             self._segment(columns, columns.start(step, group), moved, rest, group)
 
+    def _in_lanes(self, columns: Columns) -> bool:
+        """Whether blocks have channels in the order that packing their outputs undoes."""
+        return columns.geometry.groups > 1 and self.epilogue.output == "u8"
+
     # --- outputs -------------------------------------------------------------------------------
 
     def _segment(
@@ -182,14 +186,14 @@ class DepthwiseBody:
         with b.loop(0, count, g.pixels, carry=carried) as x:
             state, element = carried[:-1], carried[-1]
             places = [Line(line.first + element, line.count - x) for line in lines]
-            if g.groups > 1:
+            if self._in_lanes(columns):
                 pieces = self._broad_pieces(columns, state, groups, places)
             else:
                 if isinstance(columns, StoredColumns) and columns.one_by_one:
                     sums = self._sums_one_by_one(columns, state, rows, groups[0])
                 else:
-                    sums = self._sums(columns, state, rows, {0: groups[0]}, held)
-                multipliers = {0: self.weights.multiplier(groups[0])}
+                    sums = self._sums(columns, state, rows, dict(enumerate(groups)), held)
+                multipliers = {i: self.weights.multiplier(each) for i, each in enumerate(groups)}
                 pieces = self.outputs.pieces(sums, multipliers, places)
             state = columns.advance(state)
             with b.if_else(x.lt(whole)) as (inside, partial):

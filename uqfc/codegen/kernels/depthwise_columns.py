@@ -13,7 +13,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import ALL_BYTES, Dot, Operand
-from uqfc.codegen.isa.interleave import interleave, interleave_lanes
+from uqfc.codegen.isa.interleave import interleave, interleave_lanes, interleave_wide
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.kernels.tensor import larger, smaller
 from uqfc.codegen.vector import LANES, Pointer, Value
@@ -84,11 +84,12 @@ class HeldColumns(Columns):
     """The columns of a block in registers.
 
     The state is their words, and the leftmost column. Columns outside the image are words of
-    padding.
+    padding. ``in_lanes``: four groups of channels are in the order of ``interleave_lanes``.
     """
 
-    def __init__(self, b: Builder, geometry: Geometry, dot: Dot) -> None:
+    def __init__(self, b: Builder, geometry: Geometry, dot: Dot, *, in_lanes: bool) -> None:
         super().__init__(b, geometry, dot)
+        self.in_lanes = in_lanes
         word = (b.value("pad_value") & 0xFF) * ALL_BYTES
         self.padding = dot.activation(word.splat(LANES))
         self.rows: list[Pointer] = []
@@ -151,7 +152,8 @@ class HeldColumns(Columns):
     def _load(self, rows: list[Pointer], offset: Value) -> list[Operand]:
         lanes = LANES * self.geometry.groups
         loads = [row.load("i8", offset, lanes) for row in rows]
-        mix = _one_group if self.geometry.groups == 1 else interleave_lanes
+        several = interleave_lanes if self.in_lanes else interleave_wide
+        mix = _one_group if self.geometry.groups == 1 else several
         words = [word for i in range(0, len(rows), 4) for word in mix(loads[i : i + 4])]
         return [self.dot.activation(word) for word in words]
 

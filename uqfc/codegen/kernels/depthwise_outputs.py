@@ -60,7 +60,10 @@ class Outputs:
         multipliers: dict[int, Value | None],
         places: list[Line],
     ) -> list[Sum]:
-        """What is stored of sums of one group, in the order that their bytes are packed in."""
+        """What is stored of sums of one group, in the order that their bytes are packed in.
+
+        Or, if the output is not u8, of several groups.
+        """
         residuals = [self._residual(places[each.row], each) for each in sums]
         vectors = self._before_rounding(sums, multipliers, residuals)
         fours = [vectors[i : i + VECTORS] for i in range(0, len(vectors), VECTORS)]
@@ -116,7 +119,9 @@ class Outputs:
 
     def _residual(self, place: Line, at: Sum) -> Value | None:
         """Of 16 channels of the pixel of a sum; anything if there is no such pixel."""
-        return self._pixel(place, at).load_u8_as_i32() if self.epilogue.residual else None
+        if not self.epilogue.residual:
+            return None
+        return self._pixel(place, at).load_u8_as_i32(at.group * LANES)
 
     def _residual_in_lanes(self, place: Line, at: Sum) -> Value | None:
         """The same of the channels of a group that are in lanes."""

@@ -147,7 +147,11 @@ class StoredColumns(Columns):
             target.store(value, i * REGISTER, align=REGISTER)
 
 
-def columns_for(b: Builder, geometry: Geometry, dot: Dot) -> Columns:
-    """The better way for a geometry: machines with few registers hold no columns."""
-    held = geometry.is_held and interleaves_wide(b.isa)
-    return (HeldColumns if held else StoredColumns)(b, geometry, dot)
+def columns_for(b: Builder, geometry: Geometry, dot: Dot, *, in_lanes: bool) -> Columns:
+    """The better way for a geometry: machines with few registers hold no columns.
+
+    ``in_lanes``: see ``HeldColumns``.
+    """
+    if geometry.is_held and interleaves_wide(b.isa):
+        return HeldColumns(b, geometry, dot, in_lanes=in_lanes)
+    return StoredColumns(b, geometry, dot)
