@@ -132,7 +132,7 @@ def window_dims(draw: st.DrawFn) -> ConvDims:
     tight = draw(st.booleans())
     kernel = (3, 3) if tight else draw(st.sampled_from([(3, 3), (1, 9), (2, 2), (3, 1)]))
     stride = (draw(st.integers(1, 2)), 2 if tight else draw(st.integers(1, 3)))
-    out = (draw(st.integers(1, 9)), draw(st.sampled_from([8, 9, 15, 16, 23, 33])))
+    out = (draw(st.integers(1, 9)), draw(st.sampled_from([8, 9, 15, 16, 17, 23, 33])))
     before, after = (draw(st.tuples(*[st.integers(0, 2)] * 2)) for _ in range(2))
     size = [(out[i] - 1) * stride[i] + kernel[i] - before[i] - after[i] for i in (0, 1)]
     return ConvDims(
