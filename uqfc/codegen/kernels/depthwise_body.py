@@ -3,8 +3,8 @@
 For each strip of steps and some groups of channels the weights are prepared once. Segment after
 segment of the rows, the steps' input columns are interleaved to words (``depthwise_columns``); a
 dot product takes one word and so four taps. Four outputs of 16 channels, or one of 64, are rounded
-and packed together. Rows outside the image are a row of padding. ``odd``: the last of the steps of an image,
-which are of two rows, has only one.
+and packed together. Rows outside the image are a row of padding. ``odd``: the last of the steps of
+an image, which are of two rows, has only one.
 """
 
 from __future__ import annotations
