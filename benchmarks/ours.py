@@ -43,6 +43,8 @@ def compiled(
 
     kind = f"uqfc_{strategy}_{target}_{threads}" + ("_of_bytes" if of_bytes else "")
     model = uqfc_runtime.load(cached(workload, kind, ".so", make, version=source_digest()))
-    random_bytes = np.random.default_rng(0).integers(0, 256, workload.shape, np.uint8)
-    feed = {workload.input: random_bytes if of_bytes else workload.sample}
+    x = workload.sample
+    if of_bytes:
+        x = np.random.default_rng(0).integers(0, 256, workload.shape, np.uint8)
+    feed = {workload.input: x}
     return partial(model.run, feed, model.run(feed))

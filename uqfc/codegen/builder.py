@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -124,8 +124,7 @@ class Builder(VectorArithmetic):
 
     def call_with(self, function: Any, changed: Mapping[str, Value | Pointer]) -> None:
         """Calls ``function`` with this one's parameters of the same names but for ``changed``."""
-        names = [argument.name for argument in function.args]
-        self.call(function, *[changed[n] if n in changed else self.argument(n) for n in names])
+        self.call(function, *self._passed([argument.name for argument in function.args], changed))
 
     def call_through(
         self, name: str, parameters: Mapping[str, str], changed: Mapping[str, Value | Pointer]
@@ -133,7 +132,13 @@ class Builder(VectorArithmetic):
         """``call_with`` of the function with ``parameters`` that the pointer ``name`` points to."""
         callee = copy(self._arguments[name])
         callee.type = ir.PointerType(ir.FunctionType(ir.VoidType(), _kinds(parameters)))
-        self.ir.call(callee, [(changed.get(n) or self.argument(n)).ir for n in parameters])
+        self.ir.call(callee, [argument.ir for argument in self._passed(parameters, changed)])
+
+    def _passed(
+        self, names: Iterable[str], changed: Mapping[str, Value | Pointer]
+    ) -> list[Value | Pointer]:
+        """This function's parameters of these names but for ``changed``."""
+        return [changed[name] if name in changed else self.argument(name) for name in names]
 
     def intrinsic(self, name: str, result: Any, *arguments: Value) -> Value:
         """Calls the LLVM intrinsic of that full name, ``llvm.sqrt.v16f32``."""

@@ -40,8 +40,7 @@ def interleaves_wide(isa: Isa) -> bool:
 
 def interleave_wide(rows: Sequence[Value]) -> list[Value]:
     """``rows`` are 1 to 4 vectors of 64 i8; the results are four i32 [16], in order."""
-    four = [*rows, *[rows[-1]] * (4 - len(rows))]
-    return words_wide(pairs_wide(four[0], four[1]), pairs_wide(four[2], four[3]))
+    return interleave_lanes([_spread(row) for row in rows])
 
 
 def interleave_lanes(rows: Sequence[Value]) -> list[Value]:
@@ -51,8 +50,7 @@ def interleave_lanes(rows: Sequence[Value]) -> list[Value]:
     packing four vectors to bytes undoes (``Saturation.pack_in_lanes``).
     """
     four = [*rows, *[rows[-1]] * (4 - len(rows))]
-    pairs = [_pairs(four[0], four[1]), _pairs(four[2], four[3])]
-    return words_wide(pairs[0], pairs[1])
+    return words_wide(_pairs(four[0], four[1]), _pairs(four[2], four[3]))
 
 
 def pairs_wide(first: Value, second: Value) -> list[Value]:

@@ -50,13 +50,12 @@ class DepthwiseBody:
         self.b = b
         self.geometry = geometry
         self.odd = odd
-        self.epilogue = epilogue
         self.dot = dot_for(b.isa, KINDS[storage])
         self.pixel = b.value("channels")
         self.rows = InputRows(b)
         broad = geometry.broad(broad_pixels)
         forms = [geometry if channels == LANES else broad for channels in blocks]
-        packs = epilogue.output == "u8"
+        packs = epilogue.output == "u8"  # which puts channels in order
         self.forms = [columns_for(b, form, self.dot, in_lanes=packs) for form in forms]
         groups, multiplies = self.forms[0].most_groups, epilogue.output != "i32"
         self.weights = Weights(b, geometry, self.dot, storage, groups, multipliers=multiplies)
@@ -81,7 +80,7 @@ class DepthwiseBody:
                     lambda state=state, left=left: (self.pixel - state[0]).gt(left), state
                 ):
                     groups = columns.groups(self.pixel - state[0])
-                    self.weights.prepare(state[0], groups, in_lanes=self._in_lanes(columns))
+                    self.weights.prepare(state[0], groups, in_lanes=columns.in_lanes)
                     with b.loop(0, get("out_width"), columns.segment) as x:
                         self._steps(columns, first, last, position, x, state[0], groups)
                     state[0] = state[0] + groups * LANES
@@ -157,10 +156,6 @@ class DepthwiseBody:
             rest = self.pixel - channel - first
             self._segment(columns, columns.start(step, group), moved, rest, group)
 
-    def _in_lanes(self, columns: Columns) -> bool:
-        """Whether blocks have channels in the order that packing their outputs undoes."""
-        return columns.geometry.groups > 1 and self.epilogue.output == "u8"
-
     # --- outputs -------------------------------------------------------------------------------
 
     def _segment(
@@ -186,7 +181,7 @@ class DepthwiseBody:
         with b.loop(0, count, g.pixels, carry=carried) as x:
             state, element = carried[:-1], carried[-1]
             places = [Line(line.first + element, line.count - x) for line in lines]
-            if self._in_lanes(columns):
+            if columns.in_lanes:
                 pieces = self._broad_pieces(columns, state, groups, places)
             else:
                 if isinstance(columns, StoredColumns) and columns.one_by_one:

@@ -38,6 +38,9 @@ class Step:
 class Columns(ABC):
     """Where the words come from. The function has ``width``, ``channels``, ``pad_value``."""
 
+    in_lanes = False
+    """Whether four groups of channels are in the order of ``interleave_lanes``."""
+
     def __init__(self, b: Builder, geometry: Geometry, dot: Dot) -> None:
         self.b = b
         self.geometry = geometry
@@ -84,12 +87,12 @@ class HeldColumns(Columns):
     """The columns of a block in registers.
 
     The state is their words, and the leftmost column. Columns outside the image are words of
-    padding. ``in_lanes``: four groups of channels are in the order of ``interleave_lanes``.
+    padding. ``in_lanes``: of blocks of four groups.
     """
 
     def __init__(self, b: Builder, geometry: Geometry, dot: Dot, *, in_lanes: bool) -> None:
         super().__init__(b, geometry, dot)
-        self.in_lanes = in_lanes
+        self.in_lanes = in_lanes and geometry.groups > 1
         word = (b.value("pad_value") & 0xFF) * ALL_BYTES
         self.padding = dot.activation(word.splat(LANES))
         self.rows: list[Pointer] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from uqfc.codegen.builder import Builder
@@ -64,8 +64,7 @@ class Outputs:
 
         Or, if the output is not u8, of several groups.
         """
-        residuals = [self._residual(places[each.row], each) for each in sums]
-        vectors = self._before_rounding(sums, multipliers, residuals)
+        vectors = self._before_rounding(sums, multipliers, places, self._residual)
         fours = [vectors[i : i + VECTORS] for i in range(0, len(vectors), VECTORS)]
         return [piece for four in fours for piece in self._packed(four)]
 
@@ -77,8 +76,7 @@ class Outputs:
     ) -> list[Sum]:
         """Of sums of two groups of four, whose channels are in lanes: a vector of i16 of both."""
         assert self.saturation is not None
-        residuals = [self._residual_in_lanes(places[each.row], each) for each in sums]
-        vectors = self._before_rounding(sums, multipliers, residuals)
+        vectors = self._before_rounding(sums, multipliers, places, self._residual_in_lanes)
         return [
             replace(first, value=self.saturation.pack_half(first.value, second.value))
             for first, second in zip(vectors[::2], vectors[1::2], strict=True)
@@ -96,19 +94,16 @@ class Outputs:
         self,
         sums: Sequence[Sum],
         multipliers: dict[int, Value | None],
-        residuals: list[Value | None],
+        places: list[Line],
+        residual_of: Callable[[Line, Sum], Value],
     ) -> list[Sum]:
         """Sums as float32, or what else is the output."""
-        epilogue = self.epilogue
-        return [
-            replace(
-                each,
-                value=epilogue.before_rounding(
-                    each.value, multipliers[each.group], residual, self.scalars
-                ),
-            )
-            for each, residual in zip(sums, residuals, strict=True)
-        ]
+        vectors: list[Sum] = []
+        for each in sums:
+            residual = residual_of(places[each.row], each) if self.epilogue.residual else None
+            operands = each.value, multipliers[each.group], residual, self.scalars
+            vectors.append(replace(each, value=self.epilogue.before_rounding(*operands)))
+        return vectors
 
     def _packed(self, vectors: list[Sum]) -> list[Sum]:
         """At most four vectors of float32 to bytes, if the output is u8."""
@@ -117,16 +112,12 @@ class Outputs:
         packed = self.saturation.pack([vector.value for vector in vectors])
         return [replace(vector, value=packed, part=i) for i, vector in enumerate(vectors)]
 
-    def _residual(self, place: Line, at: Sum) -> Value | None:
+    def _residual(self, place: Line, at: Sum) -> Value:
         """Of 16 channels of the pixel of a sum; anything if there is no such pixel."""
-        if not self.epilogue.residual:
-            return None
         return self._pixel(place, at).load_u8_as_i32(at.group * LANES)
 
-    def _residual_in_lanes(self, place: Line, at: Sum) -> Value | None:
+    def _residual_in_lanes(self, place: Line, at: Sum) -> Value:
         """The same of the channels of a group that are in lanes."""
-        if not self.epilogue.residual:
-            return None
         fours = [LANES * i + 4 * at.group for i in range(VECTORS)]
         in_lanes = [four + i for four in fours for i in range(4)]
         return self._pixel(place, at).load("i8", 0, LINE).shuffle(in_lanes).zext("i32")
