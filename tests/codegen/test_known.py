@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import UnitAttr
 from xdsl.ir import Block
 
 from uqfc.codegen.kernels.saturating import Known
-from uqfc.codegen.lowering.integer_layers import known_of
+from uqfc.codegen.lowering.constant_facts import known_of
 from uqfc.dialects.qnn import Epilogue, QConv2dOp, QLinearOp
 from uqfc.dialects.tensors import f32, i8, i32, tensor_type, ui4, ui8
 from uqfc.numerics import Activation

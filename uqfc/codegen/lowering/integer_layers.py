@@ -31,12 +31,11 @@ from uqfc.codegen.kernels.amx_conv import AmxConvSpec
 from uqfc.codegen.kernels.amx_gathered import AmxGatheredSpec
 from uqfc.codegen.kernels.amx_gemm import AmxGemmSpec
 from uqfc.codegen.kernels.choice import AnyConv, AnyGemm, conv_alternatives, gemm_alternatives
-from uqfc.codegen.kernels.depthwise_pairs import fits_int16
 from uqfc.codegen.kernels.epilogue import Output
 from uqfc.codegen.kernels.int16_sums import longest_run
 from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
-from uqfc.codegen.kernels.saturating import SMALL_SUMS, Known
+from uqfc.codegen.lowering.constant_facts import STORAGES, known_of, weights_fit_int16
 from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import (
     Choice,
@@ -51,11 +50,10 @@ from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import TransposeOp
 from uqfc.dialects.qkernel import LaunchOp, Packing, UnpackOp
 from uqfc.dialects.qnn import IntegerLayerOp, QConv2dOp, QLinearOp, QuantizeOp
-from uqfc.dialects.tensors import Array, element_of, i8, i16, shape_of, ui2, ui4
-from uqfc.packing import I32, NARROW_BITS, RANGES, U8, DepthwiseLayout, Storage
+from uqfc.dialects.tensors import element_of, shape_of
+from uqfc.packing import I32, U8
 
 OUTPUTS: dict[object, Output] = {f32: "f32", i32: "i32"}
-STORAGES: dict[object, Storage] = {i8: "s8", i16: "s16", ui4: "u4", ui2: "u2"}
 
 Spec: TypeAlias = AnyGemm | AnyConv | DepthwiseSpec
 
@@ -144,46 +142,6 @@ def scalars_of(op: IntegerLayerOp) -> Scalars:
     )
 
 
-def known_of(op: IntegerLayerOp, addend: Array | None, multiplier: Array | None) -> Known:
-    """What the kernel of a layer with u8 outputs may rely on; None: unknown, or replaceable."""
-    e = op.epilogue.data
-    whole, from_zero = (e.qmin, e.qmax) == (0, 255), e.zero_point == 0
-    if addend is None or multiplier is None or op.replaceable is not None:
-        return Known(whole=whole, from_zero=from_zero)
-    small = from_zero and are_small(op, addend, multiplier)
-    return Known(is_bounded(op, multiplier, small=small), whole, from_zero, small)
-
-
-def are_small(op: IntegerLayerOp, addend: Array, multiplier: Array) -> bool:
-    """Whether ``Known.small`` holds whatever the weights are; only for what it is of use to.
-
-    Products have no use for it: dot products and multiplications are what takes their time.
-    """
-    depthwise = isinstance(op, QConv2dOp) and op.is_depthwise
-    plain = op.epilogue.data.activation is None and op.residual is None
-    if not depthwise or not plain or multiplier.min(initial=0.0) < 0:
-        return False
-    low, high = RANGES[STORAGES[element_of(op.weight)]]
-    largest = high - low if low == 0 else -low
-    most = 255 * largest * prod(shape_of(op.weight)[1:])
-    ends = int(addend.min(initial=0)) - most, int(addend.max(initial=0)) + most
-    return all(end in SMALL_SUMS for end in ends)
-
-
-def is_bounded(op: IntegerLayerOp, multiplier: Array, *, small: bool) -> bool:
-    """No value before rounding reaches 2**31, because no sum does, or because sums are small.
-
-    Activations never give more than the larger of their operand's magnitude and 1.
-    """
-    e = op.epilogue.data
-    if small:
-        return float(multiplier.max(initial=0)) * SMALL_SUMS.stop <= 2.0**30
-    factor = max([1.0, *map(abs, e.activation.params)]) * e.reciprocal if e.activation else 1.0
-    residual = 0.0 if op.residual is None else 255 * abs(e.residual_multiplier)
-    largest = float(np.abs(multiplier).max(initial=0)) * 2.0**31 + residual + 1
-    return largest * factor <= 2.0**30
-
-
 def quantized_rows(op: QConv2dOp) -> QuantizedRows | None:
     """How the kernel quantizes its image, if its launch does: see ``form-kernels``."""
     quantize = op.x.owner
@@ -208,19 +166,6 @@ def source_of(op: IntegerLayerOp) -> SSAValue:
     return transpose.x
 
 
-def _fits_int16(launch: LaunchOp, op: QConv2dOp, dims: ConvDims, storage: Storage) -> bool:
-    """Whether the constant weights of a depthwise layer prove it; ``depthwise_pairs``."""
-    weight = constant_operand(launch, op.weight)
-    if weight is None or storage not in NARROW_BITS:
-        return False
-    if isinstance(op.weight.owner, UnpackOp):
-        layout = DepthwiseLayout(dims.out_channels, dims.kernel, storage)
-        return fits_int16(*layout.unpack(weight))
-    zeros = constant_operand(launch, op.weight_zero_point)
-    taps = weight.reshape(weight.shape[:3]).astype(np.int32)
-    return zeros is not None and fits_int16(taps, zeros.astype(np.int32))
-
-
 def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerKernel]:
     """The kernels for a layer, whose names differ.
 
@@ -234,7 +179,7 @@ def layer_kernels(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[LayerK
     if isinstance(op, QConv2dOp):
         dims = conv_dims(op)
         if op.is_depthwise:
-            fits = _fits_int16(launch, op, dims, storage)
+            fits = weights_fit_int16(launch, op, dims, storage)
             depthwise = depthwise_spec(isa, dims, storage, epilogue, fits_int16=fits)
             return [LayerKernel(depthwise, dims, Packing("depthwise", storage))]
         if not dims.is_product:
