@@ -134,8 +134,7 @@ class Epilogue:
         point of 0 makes it 0 anyway.
         """
         plain = self.output == "u8" and self.activation is None and not self.residual
-        known = self.known.small and self.known.bounded and self.known.from_zero
-        return plain and known and isa.name != "portable"
+        return plain and self.known.small and isa.name != "portable"
 
     def constants(self, isa: Isa, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Addends (int32) or multipliers (float32) as ``before_rounding`` wants them."""

@@ -41,7 +41,8 @@ class Known:
     from_zero: bool = False
     """The zero point is 0."""
     small: bool = False
-    """They are sums, addends included, in ``SMALL_SUMS`` times what is not negative."""
+    """They are sums, addends included, in ``SMALL_SUMS`` times what is not negative; only where
+    ``bounded`` and ``from_zero`` hold, too, as it is of no use elsewhere."""
 
     @property
     def name(self) -> str:

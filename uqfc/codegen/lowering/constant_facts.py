@@ -26,11 +26,12 @@ def known_of(op: IntegerLayerOp, addend: Array | None, multiplier: Array | None)
     if addend is None or multiplier is None or op.replaceable is not None:
         return Known(whole=whole, from_zero=from_zero)
     small = from_zero and are_small(op, addend, multiplier)
-    return Known(is_bounded(op, multiplier, small=small), whole, from_zero, small)
+    bounded = is_bounded(op, multiplier, small=small)
+    return Known(bounded, whole, from_zero, small and bounded)
 
 
 def are_small(op: IntegerLayerOp, addend: Array, multiplier: Array) -> bool:
-    """Whether ``Known.small`` holds whatever the weights are; only for what it is of use to.
+    """Whether sums are in ``SMALL_SUMS`` whatever the weights are; only for what has a use for it.
 
     Products have no use for it: dot products and multiplications are what takes their time.
     """
