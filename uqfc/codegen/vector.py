@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 LANES = 16
 """Lanes of the vectors that kernels work on, on every machine."""
+VECTOR_BYTES = 4 * LANES
+"""Bytes of a vector of 32-bit lanes."""
 
 ELEMENTS: dict[str, Any] = {
     "f32": ir.FloatType(),

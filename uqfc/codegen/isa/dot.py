@@ -122,20 +122,20 @@ def _vpdpwssd(accumulator: Value, a: Operand, w: Operand) -> Value:
 
 ALL_BYTES = 0x01010101
 """Times a byte: that byte in every place of a word."""
-REGISTER = 8
-"""Lanes of a register."""
+YMM_LANES = 8
+"""32-bit lanes of a register."""
 
 
 def _part(word: Value, index: int) -> Value:
     """The register of that index."""
-    if word.lanes == REGISTER:
+    if word.lanes == YMM_LANES:
         return word
-    return word.shuffle(range(REGISTER * index, REGISTER * (index + 1)))
+    return word.shuffle(range(YMM_LANES * index, YMM_LANES * (index + 1)))
 
 
 def _by_register(accumulator: Value, add: Callable[[Value, int], Value]) -> Value:
     """``add(part, index)`` of the registers of the accumulator, one or two."""
-    count = accumulator.lanes // REGISTER
+    count = accumulator.lanes // YMM_LANES
     return _joined([add(_part(accumulator, index), index) for index in range(count)])
 
 
@@ -179,10 +179,10 @@ def _add_pmaddubsws(accumulator: Value, a: Sequence[Operand], w: Sequence[Operan
 def pair_products(a: Operand, w: Operand) -> Value:
     """AVX2: u8 by int8, sums of adjacent two as int16; they saturate."""
     b, lanes = w[0].b, w[0].lanes
-    name, kind = "llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 2 * REGISTER)
+    name, kind = "llvm.x86.avx2.pmadd.ub.sw", llvm_type("i16", 2 * YMM_LANES)
     parts = [
-        b.intrinsic(name, kind, *(_part(v[0], index).bitcast("i8", 4 * REGISTER) for v in (a, w)))
-        for index in range(lanes // REGISTER)
+        b.intrinsic(name, kind, *(_part(v[0], index).bitcast("i8", 4 * YMM_LANES) for v in (a, w)))
+        for index in range(lanes // YMM_LANES)
     ]
     return _joined(parts)
 
@@ -190,15 +190,15 @@ def pair_products(a: Operand, w: Operand) -> Value:
 def add_evens(pairs: Value) -> Value:
     """AVX2: int16 [16], those of even lanes as int32."""
     b = pairs.b
-    return _pmaddwd(b, pairs, b.vector("i16", [1, 0] * REGISTER))
+    return _pmaddwd(b, pairs, b.vector("i16", [1, 0] * YMM_LANES))
 
 
 def add_pairs(pairs: Value) -> Value:
     """AVX2: int16 [2 * lanes], the sums of adjacent two as int32."""
     b = pairs.b
-    ones = b.constant("i16", 1, 2 * REGISTER)
+    ones = b.constant("i16", 1, 2 * YMM_LANES)
     words = pairs.bitcast("i32", pairs.lanes // 2)
-    count = words.lanes // REGISTER
+    count = words.lanes // YMM_LANES
     return _joined([_pmaddwd(b, _part(words, index), ones) for index in range(count)])
 
 
@@ -218,11 +218,11 @@ def _vpdpwssd_256(accumulator: Value, a: Operand, w: Operand) -> Value:
 def _add_by_register(name: str, accumulator: Value, x: Value, y: Value, element: str) -> Value:
     """An instruction that multiplies and accumulates the lanes of a register."""
     b = accumulator.b
-    lanes = REGISTER * 4 // BYTES[element]
+    lanes = YMM_LANES * 4 // BYTES[element]
 
     def add(total: Value, index: int) -> Value:
         operands = (_part(v, index).bitcast(element, lanes) for v in (x, y))
-        return b.intrinsic(name, llvm_type("i32", REGISTER), total, *operands)
+        return b.intrinsic(name, llvm_type("i32", YMM_LANES), total, *operands)
 
     return _by_register(accumulator, add)
 

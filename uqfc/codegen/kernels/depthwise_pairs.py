@@ -31,7 +31,7 @@ CHANNELS = 32
 """Channels at a time: the bytes of a register."""
 PIXELS = 4
 """Outputs of a row that are computed together."""
-REGISTER = 32
+YMM_BYTES = 32
 HALF = 8
 """Channels of a lane of 128 bits that are in ``LOW``."""
 LOW = [lane * 2 * HALF + i for lane in (0, 1) for i in range(HALF)]
@@ -94,7 +94,7 @@ class PairsBody:
         dot = dot_for(b.isa, "s4")
         self.stored = Weights(b, geometry, dot, storage, 3, multipliers=False)
         self.words = b.stack(len(self.stored.places) * 3 * LINE)
-        self.weights = b.stack(len(self.pairs) * 2 * REGISTER)
+        self.weights = b.stack(len(self.pairs) * 2 * YMM_BYTES)
         self.addends, self.multipliers = b.stack(2 * LINE), b.stack(2 * LINE)
         self.scalars = {name: b.value(name) for name in epilogue.scalars()}
         self.saturation = epilogue.saturation(b, self.scalars)
@@ -191,7 +191,7 @@ class PairsBody:
                 for p, pair in used:
                     for half, operand in enumerate(operands):
                         place = self.pairs.index(pair) * 2 + half
-                        weights = self.weights.load("i32", place * REGISTER, HALF, align=REGISTER)
+                        weights = self.weights.load("i32", place * YMM_BYTES, HALF, align=YMM_BYTES)
                         products = pair_products((operand,), (weights,))
                         before = sums[p][half]
                         sums[p][half] = products if before is None else before + products
@@ -257,7 +257,7 @@ class PairsBody:
         for i, pair in enumerate(self.pairs):
             taps = self._taps(words, pair)
             for half, order in enumerate((LOW, HIGH)):
-                self.weights.store(taps.shuffle(order), (2 * i + half) * REGISTER, align=REGISTER)
+                self.weights.store(taps.shuffle(order), (2 * i + half) * YMM_BYTES, align=YMM_BYTES)
         for name, kind, target in (
             ("addend", "i32", self.addends),
             ("multiplier", "f32", self.multipliers),

@@ -20,10 +20,8 @@ from uqfc.codegen.isa.interleave import (
 )
 from uqfc.codegen.kernels.depthwise_columns import Columns, HeldColumns, Step
 from uqfc.codegen.kernels.depthwise_geometry import SQUARE, TALL, Geometry
-from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.codegen.vector import LANES, VECTOR_BYTES, Pointer, Value
 
-REGISTER = 64
-"""Bytes of a vector of 16 words."""
 WIDE_GROUPS = 4
 """Groups of 16 channels that are interleaved together where that is cheaper."""
 
@@ -36,7 +34,7 @@ class StoredColumns(Columns):
 
     def __init__(self, b: Builder, geometry: Geometry, dot: Dot) -> None:
         super().__init__(b, geometry, dot)
-        self.column_bytes = REGISTER * len(dot.activation(b.i32(0, LANES)))
+        self.column_bytes = VECTOR_BYTES * len(dot.activation(b.i32(0, LANES)))
         self.group_bytes = self.column_bytes * geometry.segment_columns
         self.word_bytes = self.group_bytes * self.most_groups
         self.memory = b.stack(self.word_bytes * geometry.words)
@@ -70,8 +68,8 @@ class StoredColumns(Columns):
 
     def operand(self, state: list[Any], column: int, word: int, group: int) -> Operand:
         place = state[word] + column * self.column_bytes
-        sizes = range(0, self.column_bytes, REGISTER)
-        return tuple(place.load("i32", offset, align=REGISTER) for offset in sizes)
+        sizes = range(0, self.column_bytes, VECTOR_BYTES)
+        return tuple(place.load("i32", offset, align=VECTOR_BYTES) for offset in sizes)
 
     def advance(self, state: list[Any]) -> list[Any]:
         return [place + self.geometry.advance * self.column_bytes for place in state]
@@ -144,7 +142,7 @@ class StoredColumns(Columns):
     def _store(self, place: Pointer, column: Value, word: Value) -> None:
         target = place + column * self.column_bytes
         for i, value in enumerate(self.dot.activation(word)):
-            target.store(value, i * REGISTER, align=REGISTER)
+            target.store(value, i * VECTOR_BYTES, align=VECTOR_BYTES)
 
 
 def columns_for(b: Builder, geometry: Geometry, dot: Dot, *, in_lanes: bool) -> Columns:

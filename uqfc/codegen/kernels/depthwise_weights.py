@@ -14,10 +14,9 @@ from uqfc.codegen.isa.dot import ALL_BYTES, Dot, Operand
 from uqfc.codegen.isa.interleave import transpose_lanes
 from uqfc.codegen.kernels.depthwise_geometry import VECTORS, Geometry
 from uqfc.codegen.kernels.tensor import smaller
-from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.codegen.vector import LANES, VECTOR_BYTES, Pointer, Value
 from uqfc.packing import NARROW_BITS, Storage
 
-REGISTER = 64
 MOST_HELD = 6
 """Registers of weights that stay there along a row."""
 
@@ -44,7 +43,7 @@ class Weights:
         self.storage: Storage = storage
         self.arrays = ("addend", "multiplier") if multipliers else ("addend",)
         self.column_words = -(-geometry.kernel[0] // 4)
-        self.operand_bytes = REGISTER * len(dot.weight((b.i32(0, LANES),) * dot.words))
+        self.operand_bytes = VECTOR_BYTES * len(dot.weight((b.i32(0, LANES),) * dot.words))
         self.places: list[Place] = [
             (row, kx, word)
             for row in range(geometry.rows)
@@ -54,7 +53,7 @@ class Weights:
         ]
         self.row_bytes = len(self.places) // geometry.rows * self.operand_bytes
         self.constants = len(self.places) * self.operand_bytes
-        self.group_bytes = self.constants + 2 * REGISTER
+        self.group_bytes = self.constants + 2 * VECTOR_BYTES
         self.memory = b.stack(groups * self.group_bytes)
 
     def prepare(self, channel: Value, groups: Value, *, in_lanes: bool = False) -> None:
@@ -70,30 +69,30 @@ class Weights:
                 values = transpose_lanes([vector for _, vector in vectors])
                 for i, value in enumerate(values):
                     offset = i * self.group_bytes + vectors[0][0]
-                    self.memory.store(value, offset, align=REGISTER)
+                    self.memory.store(value, offset, align=VECTOR_BYTES)
             return
         with b.loop(0, groups) as group:
             target = self.memory + group * self.group_bytes
             for offset, value in self._group(channel + group * LANES):
-                target.store(value, offset, align=REGISTER)
+                target.store(value, offset, align=VECTOR_BYTES)
 
     def addend(self, group: Pointer) -> Value:
-        return group.load("i32", self.constants, align=REGISTER)
+        return group.load("i32", self.constants, align=VECTOR_BYTES)
 
     def multiplier(self, group: Pointer) -> Value | None:
         if len(self.arrays) == 1:
             return None
-        return group.load("f32", self.constants + REGISTER, align=REGISTER)
+        return group.load("f32", self.constants + VECTOR_BYTES, align=VECTOR_BYTES)
 
     def load(self, group: Pointer, place: Place) -> Operand:
         """The weights at ``place`` of the group at that address."""
         start = self.places.index(place) * self.operand_bytes
-        sizes = range(0, self.operand_bytes, REGISTER)
-        return tuple(group.load("i32", start + offset, align=REGISTER) for offset in sizes)
+        sizes = range(0, self.operand_bytes, VECTOR_BYTES)
+        return tuple(group.load("i32", start + offset, align=VECTOR_BYTES) for offset in sizes)
 
     def held(self, group: Pointer) -> dict[Place, Operand]:
         """All weights of a group if registers can hold them, else none."""
-        if self.constants > MOST_HELD * REGISTER:
+        if self.constants > MOST_HELD * VECTOR_BYTES:
             return {}
         return {place: self.load(group, place) for place in self.places}
 
@@ -112,19 +111,21 @@ class Weights:
                 if g.uses(row, word):
                     start = self.places.index((row, kx, word)) * self.operand_bytes
                     for i, value in enumerate(self.dot.weight(values)):
-                        yield start + REGISTER * i, value
+                        yield start + VECTOR_BYTES * i, value
         for i, name in enumerate(self.arrays):
             values = self.b.pointer(name).load_i32(channel * 4)
-            yield self.constants + i * REGISTER, values
+            yield self.constants + i * VECTOR_BYTES, values
 
     def _stored_words(self, channel: Value) -> list[tuple[Value, ...]]:
         """The packed words of 16 channels [columns * column_words], narrow weights as int8."""
         b, groups = self.b, self.geometry.kernel[1] * self.column_words
         if self.storage not in NARROW_BITS:
-            size = REGISTER * self.dot.words
+            size = VECTOR_BYTES * self.dot.words
             panel = b.pointer("weights") + channel * (groups * size // LANES)
             return [
-                tuple(panel.load_i32(group * size + REGISTER * i) for i in range(self.dot.words))
+                tuple(
+                    panel.load_i32(group * size + VECTOR_BYTES * i) for i in range(self.dot.words)
+                )
                 for group in range(groups)
             ]
         bits = NARROW_BITS[self.storage]
@@ -135,7 +136,7 @@ class Weights:
         panel = b.pointer("weights") + channel * (packs * 4)
         parts: list[Value] = []
         for pack in range(packs):
-            packed = panel.load_i32(REGISTER * pack)
+            packed = panel.load_i32(VECTOR_BYTES * pack)
             moved = [packed.shift_right_logical(s) if s else packed for s in range(0, 8, bits)]
             parts += [word & mask for word in moved]
         signed = [(p.bitcast("i8", 64) - zero_points).bitcast("i32", LANES) for p in parts]

@@ -19,11 +19,11 @@ from uqfc.codegen.isa.dot import dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.expand import emit_expand
 from uqfc.codegen.kernels.operands import Operands
-from uqfc.codegen.kernels.pixel_window import PIXEL, TILE, VECTOR_BYTES, Window
+from uqfc.codegen.kernels.pixel_window import PIXEL, TILE, Window
 from uqfc.codegen.kernels.saturating import PACKED
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.kernels.tight_pixels import WORD, store_last_bytes, tight_words
-from uqfc.codegen.vector import LANES, Pointer, Value
+from uqfc.codegen.vector import LANES, VECTOR_BYTES, Pointer, Value
 from uqfc.packing import CHANNELS, NARROW_BITS, PanelLayout, Storage, word_weights
 
 

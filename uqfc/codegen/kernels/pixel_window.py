@@ -17,6 +17,7 @@ from uqfc.codegen.kernels.tight_pixels import (
     STRIDE,
     WORD,
 )
+from uqfc.codegen.vector import VECTOR_BYTES
 from uqfc.packing import CHANNELS, Storage, round_up
 
 PIXEL = 4
@@ -24,7 +25,6 @@ PIXEL = 4
 TILE = 8
 """Pixels of a tile: sums of these and of the tile before are in registers, beside the weights."""
 MOST_TAPS = 9
-VECTOR_BYTES = 64
 
 
 class Dot(NamedTuple):
