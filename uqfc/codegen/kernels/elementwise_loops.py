@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.kernels.channels_last import channels_last, store_channels_last
 from uqfc.codegen.kernels.elementwise_base import Lane
-from uqfc.codegen.kernels.interleave import interleave, store_interleaved
 from uqfc.codegen.kernels.saturating import PACKED, Saturation
 from uqfc.codegen.kernels.tensor import (
     DTYPE_BYTES,
@@ -153,15 +153,15 @@ class Loops:
                 ]
                 for v in range(PACKED):
                     lanes = range(LANES * v, LANES * (v + 1))
-                    store_interleaved(
+                    store_channels_last(
                         out + (i + LANES * v) * pixel, [c.shuffle(lanes) for c in bytes_of]
                     )
         with b.loop(start, full, LANES) as i:
-            store_interleaved(out + i * pixel, [self._chain(r.read(i)) for r in readers])
+            store_channels_last(out + i * pixel, [self._chain(r.read(i)) for r in readers])
         rest = n - full
         with b.when(rest.ne(0)):
             parts = [self._chain(r.read(full, rest)) for r in readers]
-            (out + full * pixel).store_first(interleave(parts), rest * channels)
+            (out + full * pixel).store_first(channels_last(parts), rest * channels)
 
     def _chain(self, lanes: list[Value]) -> Value:
         """The elements to store, from the inputs' lanes."""

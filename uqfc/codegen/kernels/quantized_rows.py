@@ -14,7 +14,7 @@ from typing import Any
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.interleave import permute_dwords
-from uqfc.codegen.kernels.interleave import interleave
+from uqfc.codegen.kernels.channels_last import channels_last
 from uqfc.codegen.kernels.padding import CHUNK, fill
 from uqfc.codegen.kernels.quantizing import exact_reciprocal, quotients
 from uqfc.codegen.kernels.saturating import PACKED, Known, Saturation, round_to_int
@@ -161,7 +161,7 @@ class _Rows:
         fast = self.reciprocal_is_exact
         values = quotients(b, vectors, b.value("scale"), fast)
         channels = [b.round_clamped(b.clamp(v, *bounds), zero_point).trunc("i8") for v in values]
-        return interleave([*channels, *channels[-1:] * (self.pixel - self.channels)])
+        return channels_last([*channels, *channels[-1:] * (self.pixel - self.channels)])
 
     def _quotient(self, x: Value) -> Value:
         """As int32; the least of them if it does not fit, or is a NaN."""

@@ -11,7 +11,7 @@ def _next_power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def interleave(channels: Sequence[Value]) -> Value:
+def channels_last(channels: Sequence[Value]) -> Value:
     """``c0[0], c1[0], …, c0[1], c1[1], …``: lanes are filled up to a power of two.
 
     Two to four vectors of the same type.
@@ -22,7 +22,7 @@ def interleave(channels: Sequence[Value]) -> Value:
     return _concatenate(channels).shuffle(order)
 
 
-def store_interleaved(out: Pointer, channels: Sequence[Value]) -> None:
+def store_channels_last(out: Pointer, channels: Sequence[Value]) -> None:
     """Stores exactly the lanes of the channels."""
     lanes, count = channels[0].lanes, len(channels)
     order = [c * lanes + i for i in range(lanes) for c in range(count)]
