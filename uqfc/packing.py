@@ -79,6 +79,11 @@ class PanelLayout:
     unit: int = 4
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """That of the weights."""
+        return self.groups * self.n, self.k
+
+    @property
     def segment_k(self) -> int:
         """Length of a segment without its padding."""
         return self.k // self.segments
@@ -230,6 +235,11 @@ class DepthwiseLayout:
     storage: Storage
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of the weights."""
+        return self.channels, *self.kernel
+
+    @property
     def column_taps(self) -> int:
         return round_up(self.kernel[0], 4)
 
@@ -247,9 +257,9 @@ class DepthwiseLayout:
 
     def pack(self, weights: I32, zero_points: I32 | None = None) -> U8:
         """Bytes of ``weights`` [channels, kh, kw]; see ``PanelLayout.pack``."""
+        if weights.shape != self.shape:
+            raise ValueError(f"expected {list(self.shape)}, got {weights.shape}")
         height, width = self.kernel
-        if weights.shape != (self.channels, height, width):
-            raise ValueError(f"expected [{self.channels}, {height}, {width}], got {weights.shape}")
         columns = np.zeros((self.channels, width, self.column_taps), np.int32)
         if zero_points is not None:
             columns += zero_points[:, None, None]

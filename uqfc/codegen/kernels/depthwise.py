@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import dot_for
@@ -21,9 +19,10 @@ from uqfc.codegen.kernels.depthwise_pairs import CHANNELS, PairsBody, sums_pairs
 from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
+from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import LANES, Pointer, Value
-from uqfc.packing import I32, LINE, U8, DepthwiseLayout, Scalar, Storage, round_up
+from uqfc.packing import LINE, DepthwiseLayout, Storage, round_up
 
 MOST_TAPS = 81
 """Larger kernels would not fit the registers by far; ``conv`` takes them."""
@@ -32,7 +31,7 @@ STRIP_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True)
-class DepthwiseSpec:
+class DepthwiseSpec(PanelConstants[ConvDims]):
     """A depthwise convolution of one kernel size, stride and dilation."""
 
     isa: Isa
@@ -77,15 +76,6 @@ class DepthwiseSpec:
     def layout(self, dims: ConvDims) -> DepthwiseLayout:
         """Layout of the weights [channels, kh, kw]."""
         return DepthwiseLayout(dims.out_channels, self.kernel, self.storage)
-
-    def pack(self, dims: ConvDims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [channels, kh, kw] or [channels, kh, kw, 1]."""
-        taps = weights.reshape(dims.out_channels, *self.kernel)
-        return self.layout(dims).pack(taps, zero_points)
-
-    def pad(self, dims: ConvDims, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Addends or multipliers [channels] as the kernel reads them."""
-        return self.epilogue.constants(self.isa, self.layout(dims).pad(values))
 
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: a row of padding where outputs read pixels outside the image."""

@@ -1,4 +1,4 @@
-"""What specs of products and convolutions share: their constants are laid out in panels."""
+"""What specs of integer layers share: their constants are laid out in panels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.operands import ConvDims, GemmDims
-from uqfc.packing import I32, U8, PanelLayout, Scalar
+from uqfc.packing import I32, U8, DepthwiseLayout, PanelLayout, Scalar
 
 Dims = TypeVar("Dims", GemmDims, ConvDims)
 
@@ -22,15 +22,16 @@ class PanelConstants(ABC, Generic[Dims]):
     epilogue: Epilogue
 
     @abstractmethod
-    def layout(self, dims: Dims) -> PanelLayout:
-        """Layout of the weights as [n, k]."""
+    def layout(self, dims: Dims) -> PanelLayout | DepthwiseLayout:
+        """Layout of the weights."""
 
     def pack(self, dims: Dims, weights: I32, zero_points: I32 | None = None) -> U8:
-        """Bytes of the weights [n, k] or [n, kh, kw, in_channels / groups].
+        """Bytes of the weights: [n, k], [n, kh, kw, in_channels / groups] or [n, kh, kw].
 
-        ValueError if the storage does not hold them.
+        ValueError for another number of weights, or if the storage does not hold them.
         """
-        return self.layout(dims).pack(weights.reshape(len(weights), -1), zero_points)
+        layout = self.layout(dims)
+        return layout.pack(weights.reshape(layout.shape), zero_points)
 
     def pad(self, dims: Dims, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Addends or multipliers [n] as the kernel reads them."""
