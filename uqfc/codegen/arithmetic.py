@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from uqfc.codegen.vector import LANES, Value, llvm_type
+from uqfc.codegen.elements import llvm_type
+from uqfc.codegen.vector import LANES, Value
 
 if TYPE_CHECKING:
     from uqfc.codegen.builder import Builder

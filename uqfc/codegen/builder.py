@@ -9,9 +9,10 @@ from typing import Any
 
 from uqfc.codegen import tails
 from uqfc.codegen.arithmetic import VectorArithmetic
+from uqfc.codegen.elements import ELEMENTS, constant, round_to_float32
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.llvm import ir
-from uqfc.codegen.vector import ELEMENTS, Pointer, Value, constant, round_to_float32
+from uqfc.codegen.vector import Pointer, Value
 
 
 def new_module(isa: Isa, name: str) -> Any:

@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from uqfc.codegen.builder import Builder, new_module
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.isa.dot import Operand, dot_for
 from uqfc.codegen.jit import compile_object, load
-from uqfc.codegen.vector import LANES, Value, llvm_type
+from uqfc.codegen.vector import LANES, Value
 from uqfc.codegen.work import MacKind
 
 Prepare: TypeAlias = Callable[[Value], Operand]

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.elements import ELEMENTS
 from uqfc.codegen.llvm import ir
-from uqfc.codegen.vector import ELEMENTS, Pointer, Value
+from uqfc.codegen.vector import Pointer, Value
 from uqfc.codegen.work import Work
 from uqfc.packing import round_up
 

@@ -12,9 +12,9 @@ from typing import Any
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
+from uqfc.codegen.elements import ELEMENTS
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.module import POINTER_BYTES, RUN, Compiled, Emitter, main_of
-from uqfc.codegen.vector import ELEMENTS
 from uqfc.dialects.qkernel import LaunchOp
 
 COUNTER_BYTES = 8

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uqfc.codegen.elements import BYTES, llvm_type
 from uqfc.codegen.llvm import ir
-from uqfc.codegen.vector import BYTES, Pointer, Value, llvm_type
+from uqfc.codegen.vector import Pointer, Value
 
 if TYPE_CHECKING:
     from uqfc.codegen.builder import Builder

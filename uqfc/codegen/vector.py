@@ -5,10 +5,9 @@ vectors to what the machine has, so kernels are written for 16 lanes everywhere.
 lane by lane, Python numbers become constants and a scalar meeting a vector is splat. No
 fast-math flag is ever set: each operator is one IEEE operation, rounded once.
 
-Element types are named ``"f32" "i64" "i32" "i16" "i8" "i1"``; pointers are opaque and offsets
-are in bytes. Functions, loops and the ``numerics.Arithmetic`` methods are in ``builder``. A
-kernel that computes ``y = hard_swish(x * s)`` for ``n`` floats, with a tail that never touches
-memory past ``n``::
+Element types are named as in ``elements``; pointers are opaque and offsets are in bytes.
+Functions, loops and the ``numerics.Arithmetic`` methods are in ``builder``. A kernel that computes
+``y = hard_swish(x * s)`` for ``n`` floats, with a tail that never touches memory past ``n``::
 
     module = new_module(isa, "example")
     b = Builder.function(
@@ -31,12 +30,11 @@ memory past ``n``::
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from uqfc.codegen.elements import ELEMENTS, constant, element_name, llvm_type, undefined
 from uqfc.codegen.llvm import ir
 
 if TYPE_CHECKING:
@@ -46,52 +44,6 @@ LANES = 16
 """Lanes of the vectors that kernels work on, on every machine."""
 VECTOR_BYTES = 4 * LANES
 """Bytes of a vector of 32-bit lanes."""
-
-ELEMENTS: dict[str, Any] = {
-    "f32": ir.FloatType(),
-    "i64": ir.IntType(64),
-    "i32": ir.IntType(32),
-    "i16": ir.IntType(16),
-    "i8": ir.IntType(8),
-    "i1": ir.IntType(1),
-}
-BYTES = {"f32": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1}
-_NAMES = {str(t): name for name, t in ELEMENTS.items()}
-
-
-@lru_cache
-def llvm_type(element: str, lanes: int) -> Any:
-    """The LLVM type of ``lanes`` elements; 0 lanes is a scalar."""
-    scalar = ELEMENTS[element]
-    return ir.VectorType(scalar, lanes) if lanes else scalar
-
-
-def round_to_float32(x: float) -> float:
-    """The float32 nearest to ``x``; infinite beyond the largest."""
-    return struct.unpack("f", struct.pack("f", x))[0]
-
-
-def constant(element: str, lanes: int, numbers: Sequence[float]) -> Any:
-    """The LLVM constant of ``lanes`` numbers; one number, 0 lanes: a scalar.
-
-    The same bits are the same object, so that a constant is made, and turned into text, once.
-    """
-    if element == "f32":
-        return _constant(element, lanes, struct.pack(f"{len(numbers)}f", *numbers))
-    return _constant(element, lanes, tuple(numbers))
-
-
-@lru_cache(maxsize=1 << 14)
-def _constant(element: str, lanes: int, content: bytes | tuple[float, ...]) -> Any:
-    numbers = memoryview(content).cast("f") if isinstance(content, bytes) else content
-    return ir.Constant(llvm_type(element, lanes), list(numbers) if lanes else numbers[0])
-
-
-@lru_cache
-def _undefined(element: str, lanes: int) -> Any:
-    result = ir.Constant(llvm_type(element, lanes), ir.Undefined)
-    result.constant = ir.Undefined  # as text one word; llvmlite made that a list of all lanes
-    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +61,7 @@ class Value:
     @property
     def element(self) -> str:
         """Name of the element type, a key of ``ELEMENTS``."""
-        return _NAMES[str(self.ir.type.element if self.lanes else self.ir.type)]
+        return element_name(self.ir.type.element if self.lanes else self.ir.type)
 
     # --- operators ---------------------------------------------------------------------------
 
@@ -227,10 +179,10 @@ class Value:
             return self
         if self.lanes:
             raise TypeError(f"cannot splat {self.lanes} lanes to {lanes}")
-        undefined = _undefined(self.element, lanes)
-        one = self.b.ir.insert_element(undefined, self.ir, constant("i32", 0, [0]))
+        filler = undefined(self.element, lanes)
+        one = self.b.ir.insert_element(filler, self.ir, constant("i32", 0, [0]))
         mask = constant("i32", lanes, [0] * lanes)
-        return Value(self.b, self.b.ir.shuffle_vector(one, undefined, mask))
+        return Value(self.b, self.b.ir.shuffle_vector(one, filler, mask))
 
     def sext(self, element: str) -> Value:
         return Value(self.b, self.b.ir.sext(self.ir, llvm_type(element, self.lanes)))
@@ -247,7 +199,7 @@ class Value:
     def shuffle(self, lanes: Sequence[int], other: Value | None = None) -> Value:
         """Lane ``lanes[i]`` of ``self ++ other`` in lane ``i``."""
         mask = constant("i32", len(lanes), lanes)
-        second = _undefined(self.element, self.lanes) if other is None else other.ir
+        second = undefined(self.element, self.lanes) if other is None else other.ir
         return Value(self.b, self.b.ir.shuffle_vector(self.ir, second, mask))
 
     def extract(self, lane: int) -> Value:

@@ -21,8 +21,9 @@ from functools import reduce
 from typing import Literal, TypeAlias
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.elements import BYTES, llvm_type
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.vector import BYTES, LANES, Value, llvm_type
+from uqfc.codegen.vector import LANES, Value
 
 DotKind: TypeAlias = Literal["s8", "s4", "s16"]
 Operand: TypeAlias = tuple[Value, ...]

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.vector import LANES, Value, llvm_type
+from uqfc.codegen.vector import LANES, Value
 
 DWORDS = [4 * (i % 4) + i // 4 for i in range(16)]
 """Transposes the 4 x 4 dwords of a vector of four rows."""

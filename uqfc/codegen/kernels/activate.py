@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uqfc.codegen.arithmetic import CURRENT_ROUNDING, NotNanArithmetic
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.vector import LANES, Value, llvm_type
+from uqfc.codegen.elements import llvm_type
+from uqfc.codegen.vector import LANES, Value
 from uqfc.numerics import Activation
 
 LEAST_MAGNITUDE = 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.kernels.tensor import Dtype
-from uqfc.codegen.vector import Value, llvm_type
+from uqfc.codegen.vector import Value
 
 BITS: dict[Dtype, int] = {"u8": 8, "i8": 8, "i32": 32, "i64": 64}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.kernels.lanes import each_vector
-from uqfc.codegen.vector import LANES, Pointer, Value, llvm_type
+from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.float8 import Float8, finite_number, rounded_code
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.tensor import Argument, FunctionKernel, whole_vectors
-from uqfc.codegen.vector import Pointer, Value, llvm_type
+from uqfc.codegen.vector import Pointer, Value
 
 Lookup = Callable[[Value], Value]
 SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}

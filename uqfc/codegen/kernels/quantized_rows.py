@@ -12,13 +12,14 @@ from functools import reduce
 from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.interleave import permute_dwords
 from uqfc.codegen.kernels.channels_last import channels_last
 from uqfc.codegen.kernels.padding import CHUNK, fill
 from uqfc.codegen.kernels.quantizing import exact_reciprocal, quotients
 from uqfc.codegen.kernels.saturating import PACKED, Known, Saturation, round_to_int
-from uqfc.codegen.vector import LANES, Pointer, Value, llvm_type
+from uqfc.codegen.vector import LANES, Pointer, Value
 
 PARAMETERS: dict[str, str] = {
     "height": "i64",

@@ -14,9 +14,10 @@ from functools import cached_property
 
 from uqfc.codegen.arithmetic import CURRENT_ROUNDING
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.interleave import permute_dwords
-from uqfc.codegen.vector import LANES, Value, llvm_type
+from uqfc.codegen.vector import LANES, Value
 
 SMALL_SUMS = range(-(2**30), 2**23)
 """Sums that are floats when ``2**23`` as a float is added to their bits, if they are not negative;

@@ -23,9 +23,10 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 from llvmlite import ir
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.elements import llvm_type
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.parts import Part
-from uqfc.codegen.vector import LANES, Pointer, Value, llvm_type
+from uqfc.codegen.vector import LANES, Pointer, Value
 
 Dtype: TypeAlias = Literal["f32", "u8", "i8", "i32", "i64", "i1"]
 """Element types of tensors; ``i1`` takes a byte, 0 or 1."""
