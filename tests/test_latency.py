@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 import uqfc
 from tests.onnx_models import IMAGE, perceptron, residual_network, samples
-from uqfc.calibrated import Calibrated, LayerFacts, calibrate_model
+from uqfc.calibrated import Calibrated, calibrate_model
 from uqfc.cli import main
 from uqfc.errors import TargetError, UqfcError
 from uqfc.latency import LatencyTable, LayerLatency, bytes_of, fitted, measure_latencies
+from uqfc.layer_facts import LayerFacts
 from uqfc.targets import load_target
 
 LAYERS = ("stem", "depthwise", "pointwise", "head")

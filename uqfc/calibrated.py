@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,14 @@ from uqfc.cache import Cache
 from uqfc.calibrate import Layer, Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
 from uqfc.codegen.isa import isa_for
-from uqfc.dialects import nn
 from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, ObserveOp, QcastOp
-from uqfc.dialects.tensors import Array, int_tuple, shape_of
-from uqfc.errors import CalibrationError, FallbackError, TargetError, UqfcError
+from uqfc.dialects.quant.decisions import check_no_fallback, decisions_in
+from uqfc.dialects.tensors import Array
+from uqfc.errors import CalibrationError, TargetError, UqfcError
 from uqfc.frontend import OnnxModel, ReadModel
+from uqfc.layer_facts import LayerFacts, facts_of
+from uqfc.layer_names import unknown_layer
 from uqfc.model import CompiledModel, Keeping, Origin, build
 from uqfc.options import (
     Options,
@@ -39,11 +38,9 @@ from uqfc.passes.fold_calibration import FoldCalibrationPass
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import QuantizeWeightsPass
 from uqfc.passes.select_bit_width import (
-    FLOAT8,
     WEIGHT_DTYPES,
     Decision,
     SelectBitWidthPass,
-    decision_of,
 )
 from uqfc.passes.support.quantizable import LAYERS, table_op
 from uqfc.passes.support.verifying import Verifier
@@ -55,32 +52,6 @@ from uqfc.targets import Target, load_target
 
 Background = tuple[Mapping[str, Any] | None, Mapping[str, Any]]
 """Calibration and provenance, for a UQR file."""
-
-
-@dataclass(frozen=True)
-class LayerFacts:
-    """A layer whose weights can be quantized."""
-
-    name: str
-    op: str
-    """``conv2d`` (grouped ones too), ``depthwise`` or ``linear``."""
-    weight_shape: tuple[int, ...]
-    """Output channels first: [O, H, W, I] or [O, I]."""
-    macs: int
-    """Multiply-accumulates of one run."""
-    choices: tuple[str, ...]
-    """Types of weights that the target has for it, the widest first; ``float32``, which every
-    layer can have, is not among them, nor are 8-bit floats where there is int8: a CPU computes them
-    in float32, so they are slower, and not smaller."""
-    geometry: str = ""
-    """All that the time of its kernel depends on beside the weights' type."""
-    activation_bytes: int = 0
-    """Of input, residual and result, at one byte an element."""
-
-    @property
-    def elements(self) -> int:
-        """How many weights."""
-        return prod(self.weight_shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,33 +252,6 @@ def check_granularity(layers: Iterable[Layer], table: Target, granularity: str) 
             )
 
 
-def facts_of(layer: Layer, table: Target, granularity: str) -> LayerFacts:
-    """What an assignment depends on."""
-    shape = shape_of(layer.weight)
-    macs = prod((*shape_of(layer.result), *shape[1:]))
-    op = table_op(layer)
-    supported = table.weights_for(op, granularity)
-    left_out = ("float32", *(FLOAT8 if "int8" in supported else ()))
-    choices = tuple(dtype for dtype in supported if dtype not in left_out)
-    activations = [layer.x, layer.result] + ([] if layer.residual is None else [layer.residual])
-    count = sum(prod(shape_of(value)) for value in activations)
-    return LayerFacts(layer.layer, op, shape, macs, choices, geometry(layer), count)
-
-
-def geometry(layer: Layer) -> str:
-    """Shapes, window and what is fused, e.g. ``1x8x8x3 * 8x3x3x3, padding 1x1x1x1, relu``."""
-    facts = [" * ".join("x".join(map(str, shape_of(v))) for v in (layer.x, layer.weight))]
-    if isinstance(layer, nn.Conv2dOp):
-        window = {"strides": layer.strides, "padding": layer.padding, "dilations": layer.dilations}
-        facts += [f"{name} {'x'.join(map(str, int_tuple(v)))}" for name, v in window.items()]
-        facts.append(f"groups {layer.groups.value.data}")
-    if layer.activation is not None:
-        facts.append(layer.activation.data.name)
-    if layer.residual is not None:
-        facts.append("residual")
-    return ", ".join(facts)
-
-
 def finish(
     module: ModuleOp,
     table: Target,
@@ -324,7 +268,7 @@ def finish(
     for_target = [WidenWeightsPass(options.target), Uint8InputsPass(options.inputs)]
     run_passes(module, [*integer_passes(), *for_target], trace, verifier)
     if options.strict:
-        check_no_fallback(module, options.target)
+        check_no_fallback(decisions_in(module), options.target)
     cache = None if keeping is None else keeping.cache
     tune = Autotuner(table, options.target, cache) if options.autotune else None
     return build(
@@ -339,38 +283,3 @@ def finish(
         threads=options.threads,
         origin=kept,
     )
-
-
-def check_no_fallback(module: ModuleOp, target: str) -> None:
-    """FallbackError that lists every layer without the type that was asked for."""
-    lines: list[str] = []
-    for op in module.walk():
-        decision = decision_of(op)
-        if decision is not None and decision.is_fallback:
-            name = op.attributes.get("layer")
-            lines.append(
-                f"  {getattr(name, 'data', op.name)}: requested {decision.requested}, "
-                f"got {decision.chosen} ({decision.reason})"
-            )
-    if lines:
-        raise FallbackError(f"target {target}: {len(lines)} fallback(s)\n" + "\n".join(lines))
-
-
-def unknown_layer(name: str, names: Sequence[str]) -> str:
-    """Of an error: what was not found, and what is near."""
-    near = difflib.get_close_matches(name, names) or names[:20]
-    return f"no layer matches '{name}'; nearest: {', '.join(near)}"
-
-
-def matched(patterns: Iterable[tuple[str, str]], names: Sequence[str]) -> dict[str, str]:
-    """The type of each layer that a pattern (``fnmatch``) matches; the first one counts.
-
-    UqfcError for a pattern that matches nothing.
-    """
-    found: dict[str, str] = {}
-    for pattern, dtype in patterns:
-        hits = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
-        if not hits:
-            raise UqfcError(f"bit_widths: {unknown_layer(pattern, names)}")
-        found = dict.fromkeys(hits, dtype) | found
-    return found

@@ -11,13 +11,14 @@ from xdsl.passes import ModulePass
 
 from uqfc.cache import Cache
 from uqfc.calibrate import Progress
-from uqfc.calibrated import background, calibrated, finish, fused, is_quantized, matched
+from uqfc.calibrated import background, calibrated, finish, fused, is_quantized
 from uqfc.calibration import CalibrationMethod, iterate
 from uqfc.codegen.isa import isa_for
 from uqfc.errors import UqfcError
 from uqfc.frontend import ReadModel, read_onnx
 from uqfc.frontend.uqr import apply_uqr
 from uqfc.latency import LatencyTable, latency_table
+from uqfc.layer_names import matched
 from uqfc.model import CompiledModel, Keeping
 from uqfc.options import (
     Options,

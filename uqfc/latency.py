@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from uqfc.calibrate import Progress
-from uqfc.calibrated import Calibrated, LayerFacts
+from uqfc.calibrated import Calibrated
 from uqfc.codegen.artifact import write_atomically
 from uqfc.errors import TargetError, UqfcError
+from uqfc.layer_facts import LayerFacts
 from uqfc.measurements import cpu
 from uqfc.targets import Op, Target, WeightDtype, missing_cpu_features
 

@@ -37,7 +37,7 @@ def test_a_target_without_the_type() -> None:
 
 
 def test_strict() -> None:
-    message = r"edge_device_v2: 1 fallback\(s\)\n  layer '3': int4 was requested, got int8 \(unsup"
+    message = r"edge_device_v2: 1 fallback\(s\)\n  3: requested int4, got int8 \(unsup"
     with pytest.raises(FallbackError, match=message):
         model(weight_dtype="int4", strict=True, **GIVEN)
     assert model(weight_dtype="int8", strict=True, **GIVEN).fallbacks == {}

@@ -16,7 +16,7 @@ from uqfc import numerics  # noqa: E402 - torch first
 from uqfc.numerics import F32, NUMPY, Activation  # noqa: E402
 from uqfc.passes.support.integer.values import Affine  # noqa: E402
 from uqfc.qat.estimators import POLYNOMIAL_COEFFICIENT, Estimator  # noqa: E402
-from uqfc.qat.plan import Point  # noqa: E402
+from uqfc.qat.points import Point  # noqa: E402
 from uqfc.qat.rounding import ApplyActivation, RoundClamp, Rounding, limits  # noqa: E402
 from uqfc.qat.values import Scheme  # noqa: E402
 

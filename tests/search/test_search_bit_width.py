@@ -18,9 +18,10 @@ import pytest
 import uqfc
 from tests.codegen.toy import needs_linker
 from tests.onnx_models import IMAGE, residual_network, samples
-from uqfc.calibrated import LayerFacts, calibrate_model
+from uqfc.calibrated import calibrate_model
 from uqfc.cli import main
 from uqfc.errors import TargetError, UqfcError
+from uqfc.layer_facts import LayerFacts
 from uqfc.search import Metric, planning
 from uqfc.search.size import constants_by_layer, size_model
 from uqfc.search.space import SearchSpace

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from xdsl.dialects.builtin import ModuleOp
 
-from uqfc.dialects.quant.decisions import Decision
-from uqfc.errors import FallbackError, UqfcError
+from uqfc.dialects.quant.decisions import Decision, check_no_fallback
+from uqfc.errors import UqfcError
 from uqfc.frontend.uqr import write_uqr
 from uqfc.qat.capture import (
     calibrate,
@@ -126,7 +126,7 @@ class QatModel(nn.Module):
         plan = capture(self.model, inputs, self.options, table, partial=self.partial)
         plan = replace(plan, target=self.target)
         if self.strict:
-            check_no_fallback(plan)
+            check_no_fallback(plan.decisions.items(), plan.target)
         self._plan = plan
         self.quantization.materialize(plan)
         self._hold_constants()
@@ -143,7 +143,7 @@ class QatModel(nn.Module):
         """
         plan = retyped(self.plan, dtypes, load_target(self.target))
         if self.strict:
-            check_no_fallback(plan)
+            check_no_fallback(plan.decisions.items(), plan.target)
         self.options, self._plan, self._deployed = plan.options, plan, None
         for name in dtypes:
             start_weights(self.model, plan, self.quantization, plan.layers[name])
@@ -244,14 +244,3 @@ def loaded(model: QatModel, _: object) -> None:
     """After a state dict was loaded: UqfcError if it has other constants than the network."""
     if model.is_captured:
         check_constants(model.model, model.plan)
-
-
-def check_no_fallback(plan: Plan) -> None:
-    """FallbackError that lists every layer without the weight type that was asked for."""
-    lines = [
-        f"  layer '{name}': {each.requested} was requested, got {each.chosen} ({each.reason})"
-        for name, each in plan.decisions.items()
-        if each.is_fallback
-    ]
-    if lines:
-        raise FallbackError(f"target {plan.target}: {len(lines)} fallback(s)\n" + "\n".join(lines))

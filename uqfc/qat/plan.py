@@ -16,7 +16,6 @@ from typing import Any, cast
 from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin, DenseIntOrFPElementsAttr, ModuleOp
 from xdsl.dialects.func import Func, FuncOp
-from xdsl.ir import Operation, SSAValue
 from xdsl.parser import Parser
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import ParseError, VerifyException
@@ -25,7 +24,7 @@ from uqfc.calibrate import name_layers
 from uqfc.dialects import nn
 from uqfc.dialects.opaque import Opaque
 from uqfc.dialects.quant import ObserveOp, Quant
-from uqfc.dialects.quant.decisions import Decision, Reason, decision_of, set_decision
+from uqfc.dialects.quant.decisions import Decision, Reason, decisions_in, set_decision
 from uqfc.dialects.tensors import shape_of, type_of
 from uqfc.errors import UqfcError
 from uqfc.frontend.torch import LayerOrigin
@@ -36,20 +35,10 @@ from uqfc.passes.quantize_weights import SYMMETRIC, WEIGHT_TYPES, WeightType
 from uqfc.passes.support.quantizable import LAYERS
 from uqfc.pipeline import graph_passes, run_passes
 from uqfc.qat.options import LayerOptions, Options
+from uqfc.qat.points import Point, points_of
 from uqfc.targets import Target, load_target
 
 Layer = nn.Conv2dOp | nn.LinearOp
-
-
-@dataclass(frozen=True)
-class Point:
-    """A quantize point: where it is among the scales, and the levels of its type."""
-
-    index: int
-    name: str
-    qmin: int
-    qmax: int
-    symmetric: bool
 
 
 @dataclass(frozen=True)
@@ -128,9 +117,7 @@ class Plan:
     @property
     def decisions(self) -> dict[str, Decision]:
         """Of every layer by name: the weight type that was asked for, what it has, and why."""
-        ops = [op for op in self.module.walk() if isinstance(op, LAYERS)]
-        found = {op.layer: decision_of(op) for op in ops}
-        return {name: decision for name, decision in found.items() if decision is not None}
+        return dict(decisions_in(self.module))
 
     @property
     def scales(self) -> int:
@@ -243,9 +230,9 @@ def planned(
         kind = WEIGHT_TYPES[decision.chosen, symmetric]
         layers[op.layer] = PlannedLayer(op, origin, choice, kind, decision, start, count)
         start += count
-    return Plan(
-        module, dict(origins), points(module, layers, options), layers, floats, options, target.name
-    )
+    readers = {name: layer.options for name, layer in layers.items()}
+    points = points_of(module, readers, symmetric=options.activation_symmetric)
+    return Plan(module, dict(origins), points, layers, floats, options, target.name)
 
 
 def decide(requested: str, target: Target) -> Decision:
@@ -253,47 +240,6 @@ def decide(requested: str, target: Target) -> Decision:
     if requested in target.weight_dtypes:
         return Decision(requested, requested, Reason.REQUESTED)
     return Decision(requested, "int8", Reason.UNSUPPORTED_BY_TARGET)
-
-
-def points(
-    module: ModuleOp, layers: Mapping[str, PlannedLayer], options: Options
-) -> dict[str, Point]:
-    """Every quantize point of a quantized network.
-
-    Four-bit activations are those that a layer multiplies by weights. The network's inputs,
-    operands of sums, products and means, and whatever an eight-bit layer asks for keep 8 bits.
-    """
-    found: dict[str, Point] = {}
-    observes = [op for op in module.walk() if isinstance(op, ObserveOp)]
-    for name in dict.fromkeys(op.point.data for op in observes):
-        levels = [levels_of(op, layers) for op in observes if op.point.data == name]
-        qmax = max(level for level in levels)
-        symmetric = options.activation_symmetric
-        found[name] = Point(len(found), name, 0, qmax, symmetric)
-    return found
-
-
-def levels_of(op: ObserveOp, layers: Mapping[str, PlannedLayer]) -> int:
-    """The largest integer that the readers of a point leave it."""
-    if is_input(op.x):
-        return 255
-    readers: list[LayerOptions] = []
-    for use in op.result.uses:
-        user = use.operation
-        if isinstance(user, LAYERS) and use.index == 0 and user.layer in layers:
-            readers.append(layers[user.layer].options)
-    four = bool(readers) and all(r.activation_dtype == "int4" for r in readers)
-    return 15 if four else 255
-
-
-def is_input(value: SSAValue) -> bool:
-    """Whether a value is an input of the network, moved or not."""
-    owner = value.owner
-    while isinstance(owner, Operation):
-        if not isinstance(owner, nn.TransposeOp | nn.ReshapeOp | ObserveOp):
-            return False
-        owner = owner.operands[0].owner
-    return True
 
 
 def check_patterns(options: Options, names: list[str]) -> None:

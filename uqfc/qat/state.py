@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from uqfc.calibration import Observer, activation_parameters
-from uqfc.qat.plan import Plan, PlannedLayer, Point
+from uqfc.qat.plan import Plan, PlannedLayer
+from uqfc.qat.points import Point
 from uqfc.qat.scales import log2_of, scale_of
 
 KINDS = ("activation", "weight")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from uqfc.qat.plan import Point
+from uqfc.qat.points import Point
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uqfc.errors import UqfcError
+from uqfc.layer_names import matches
 
 Row: TypeAlias = NDArray[np.uint8]
 Rows: TypeAlias = NDArray[np.uint8]
@@ -118,11 +118,6 @@ class SearchSpace:
 def stacked(rows: Iterable[Row], layers: int) -> Rows:
     """Rows as one array, [0, layers] where there are none."""
     return np.array(list(rows), np.uint8).reshape(-1, layers)
-
-
-def matches(layer: str, pattern: str) -> bool:
-    """A name means itself, too, where it contains characters of patterns."""
-    return layer == pattern or fnmatchcase(layer, pattern)
 
 
 def checked_patterns(

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from uqfc.calibrated import LayerFacts
 from uqfc.errors import TargetError
 from uqfc.latency import LatencyTable, measure_latencies
+from uqfc.layer_facts import LayerFacts
 from uqfc.measurements import cpu
 from uqfc.search.costs import CostModel
 from uqfc.search.evaluation import measure_latency

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from xdsl.dialects.builtin import StringAttr
+from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import Operation
+
+from uqfc.errors import FallbackError
 
 
 class Reason(StrEnum):
@@ -47,6 +50,25 @@ def decision_of(op: Operation) -> Decision | None:
     found = [op.attributes.get(k) for k in ("requested", "weight_dtype", "reason")]
     texts = [a.data for a in found if isinstance(a, StringAttr)]
     return Decision(texts[0], texts[1], Reason(texts[2])) if len(texts) == 3 else None
+
+
+def decisions_in(module: ModuleOp) -> Iterator[tuple[str, Decision]]:
+    """Layers' names, and what was decided for them."""
+    for op in module.walk():
+        decision = decision_of(op)
+        if decision is not None:
+            yield getattr(op.attributes.get("layer"), "data", op.name), decision
+
+
+def check_no_fallback(decisions: Iterable[tuple[str, Decision]], target: str) -> None:
+    """FallbackError that lists every layer (by name) without the type that was asked for."""
+    lines = [
+        f"  {name}: requested {each.requested}, got {each.chosen} ({each.reason})"
+        for name, each in decisions
+        if each.is_fallback
+    ]
+    if lines:
+        raise FallbackError(f"target {target}: {len(lines)} fallback(s)\n" + "\n".join(lines))
 
 
 SENSITIVITY = "sensitivity_int4"
