@@ -19,6 +19,9 @@ BLOCK = 64
 """Bytes that are summed together."""
 SUMMED = 256
 """Bytes whose sum fits 16 bits."""
+TOGETHER = {"vnni512": (3, 2), "avx2": (3, 1)}
+"""Pixels that are summed apart, so that no addition waits for the one before: of a block, and of
+two blocks side by side. Other machines have registers for one pixel of one block."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,11 @@ class QuantizedAvgPoolKernel(PoolKernel):
 
 @dataclass(frozen=True)
 class GlobalAvgPoolKernel(QuantizedAvgPoolKernel):
-    """``QuantizedAvgPoolKernel`` of a window that is the image: 64 bytes of pixels at a time.
+    """``QuantizedAvgPoolKernel`` of a window that is the image: blocks of channels, all pixels.
 
-    These are summed as 32 words, those in even and in odd places apart. ``fold`` pixels of few
-    channels are one of more.
+    Bytes are summed as words of 16 bits, whole words and their high bytes apart; modulo 2**16 the
+    first sum is that of the low bytes plus 256 times the second. ``fold`` pixels of few channels
+    are one of more.
     """
 
     @property
@@ -101,12 +105,22 @@ class GlobalAvgPoolKernel(QuantizedAvgPoolKernel):
         return fold if self.dims.height * self.dims.width % fold == 0 else 1
 
     @property
+    def is_broad(self) -> bool:
+        """Two blocks hold a pixel, so that each line of the cache is read once."""
+        return BLOCK < self.dims.channels <= 2 * BLOCK and self.isa.name in TOGETHER
+
+    @property
+    def width(self) -> int:
+        """Bytes of a pixel, or of ``fold`` pixels, that are summed together."""
+        return 2 * BLOCK if self.is_broad else BLOCK
+
+    @property
     def structure(self) -> str:
-        return f"global_{BLOCK // self.fold}"
+        return f"global_{self.width // self.fold}"
 
     def _loops(self, b: Builder) -> None:
         channels, pixels = b.value("channels"), b.value("height") * b.value("width")
-        width = BLOCK // self.fold
+        width = self.width // self.fold
         with (
             nest(b, [b.value("batch")]) as (image,),
             b.loop(0, channels, width) as channel,
@@ -119,19 +133,22 @@ class GlobalAvgPoolKernel(QuantizedAvgPoolKernel):
             store_channels(out, result, channels - channel)
 
     def _sums(self, source: Pointer, pitch: Value, rows: Value) -> list[Value]:
-        """Of the bytes in even and in odd places of blocks that are ``pitch`` apart: i32."""
-        b, words = source.b, BLOCK // 2
+        """Of the bytes in even and in odd places of rows that are ``pitch`` apart: i32."""
+        b, words = source.b, self.width // 2
+        together = TOGETHER.get(self.isa.name, (1,))[self.is_broad]
         total: list[Value] = [b.i32(0, words)] * 2
         with b.loop(0, rows, SUMMED, carry=total) as first:
-            block = source + first * pitch
-            zero = b.constant("i16", 0, words)
-            state: list[Any] = [zero, zero, block]
-            with b.loop(0, smaller(rows - first, SUMMED), carry=state):
-                pairs = state[2].load("i16", 0, words)
-                state[0] = state[0] + (pairs & 0xFF)
-                state[1] = state[1] + pairs.shift_right_logical(8)
-                state[2] = state[2] + pitch
-            total[:] = [t + s.zext("i32") for t, s in zip(total, state[:2], strict=True)]
+            zeros = [b.constant("i16", 0, words)] * (2 * together)
+            state: list[Any] = [*zeros, source + first * pitch]
+            count = smaller(rows - first, SUMMED)
+            whole = count // together * together
+            with b.loop(0, whole, together, carry=state):
+                _add_rows(state, pitch, together)
+            with b.loop(whole, count, carry=state):
+                _add_rows(state, pitch, 1)
+            both, odd = (reduce(Value.__add__, state[i:-1:2]) for i in (0, 1))
+            sums = both - (odd << 8), odd
+            total[:] = [t + s.zext("i32") for t, s in zip(total, sums, strict=True)]
         return total
 
     def _folded(self, sums: Value) -> Value:
@@ -139,3 +156,16 @@ class GlobalAvgPoolKernel(QuantizedAvgPoolKernel):
         lanes = sums.lanes // self.fold
         parts = [sums.shuffle(range(lanes * i, lanes * (i + 1))) for i in range(self.fold)]
         return reduce(Value.__add__, parts)
+
+
+def _add_rows(state: list[Any], pitch: Value, count: int) -> None:
+    """Adds rows to as many pairs of sums, of words and of their high bytes.
+
+    ``state`` is the pairs, and where the next row is.
+    """
+    lanes = state[0].lanes
+    for i in range(count):
+        words = (state[-1] + pitch * i).load("i16", 0, lanes)
+        state[2 * i] = state[2 * i] + words
+        state[2 * i + 1] = state[2 * i + 1] + words.shift_right_logical(8)
+    state[-1] = state[-1] + pitch * count
