@@ -28,7 +28,6 @@ from uqfc.passes.quantize_weights import LayerStatistics
 from uqfc.passes.select_bit_width import SENSITIVITY
 from uqfc.passes.support.quantizable import LAYERS
 
-Layer = nn.Conv2dOp | nn.LinearOp
 Progress = Callable[[str, int], None]
 """Called with a stage's name and how many steps of it are done."""
 
@@ -38,14 +37,14 @@ MOST_GRAM_ELEMENTS = 1 << 22
 """Layers with larger Gram matrices (groups * K * K) are rounded to nearest: 32 MB each."""
 
 
-def gram_shape(layer: Layer) -> tuple[int, int]:
+def gram_shape(layer: nn.Layer) -> tuple[int, int]:
     """(groups, K) of the layer's reduction."""
     weight = shape_of(layer.weight)
     groups = layer.groups.value.data if isinstance(layer, nn.Conv2dOp) else 1
     return groups, int(np.prod(weight[1:]))
 
 
-def patches(layer: Layer, x: F32) -> F32:
+def patches(layer: nn.Layer, x: F32) -> F32:
     """Some rows [n, groups, K] that the layer multiplies its weights with."""
     groups, k = gram_shape(layer)
     if isinstance(layer, nn.LinearOp):
@@ -88,7 +87,7 @@ class Collector:
                 if isinstance(use.operation, LAYERS) and use.index == 0:
                     self.collect(use.operation, x)
 
-    def collect(self, layer: Layer, x: F32) -> None:
+    def collect(self, layer: nn.Layer, x: F32) -> None:
         groups, k = gram_shape(layer)
         if groups * k * k > MOST_GRAM_ELEMENTS:
             return

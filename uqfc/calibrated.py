@@ -12,9 +12,10 @@ from xdsl.passes import ModulePass
 
 from uqfc.autotune import Autotuner
 from uqfc.cache import Cache
-from uqfc.calibrate import Layer, Progress, annotate_sensitivity, calibrate, name_layers
+from uqfc.calibrate import Progress, annotate_sensitivity, calibrate, name_layers
 from uqfc.calibration import CalibrationMethod, iterate
 from uqfc.codegen.isa import isa_for
+from uqfc.dialects import nn
 from uqfc.dialects.qnn import Qnn
 from uqfc.dialects.quant import DcastOp, ObserveOp, QcastOp
 from uqfc.dialects.quant.decisions import check_no_fallback, decisions_in
@@ -238,7 +239,7 @@ def calibrated(
     return Calibrated(module, table, facts, options, weights, origin, keeping)
 
 
-def check_granularity(layers: Iterable[Layer], table: Target, granularity: str) -> None:
+def check_granularity(layers: Iterable[nn.Layer], table: Target, granularity: str) -> None:
     """TargetError where a device has kernels for a layer, but only with other scales of weights."""
     for layer in layers:
         op = table_op(layer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from uqfc.calibrate import Layer
 from uqfc.dialects import nn
 from uqfc.dialects.tensors import int_tuple, shape_of
 from uqfc.passes.select_bit_width import FLOAT8
@@ -39,7 +38,7 @@ class LayerFacts:
         return prod(self.weight_shape)
 
 
-def facts_of(layer: Layer, table: Target, granularity: str) -> LayerFacts:
+def facts_of(layer: nn.Layer, table: Target, granularity: str) -> LayerFacts:
     """What an assignment depends on."""
     shape = shape_of(layer.weight)
     macs = prod((*shape_of(layer.result), *shape[1:]))
@@ -52,7 +51,7 @@ def facts_of(layer: Layer, table: Target, granularity: str) -> LayerFacts:
     return LayerFacts(layer.layer, op, shape, macs, choices, geometry(layer), count)
 
 
-def geometry(layer: Layer) -> str:
+def geometry(layer: nn.Layer) -> str:
     """Shapes, window and what is fused, e.g. ``1x8x8x3 * 8x3x3x3, padding 1x1x1x1, relu``."""
     facts = [" * ".join("x".join(map(str, shape_of(v))) for v in (layer.x, layer.weight))]
     if isinstance(layer, nn.Conv2dOp):

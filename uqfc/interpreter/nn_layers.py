@@ -35,7 +35,7 @@ def conv_window(op: nn.Conv2dOp) -> Window:
     )
 
 
-def epilogue(op: nn.Conv2dOp | nn.LinearOp, total: F32, extra: tuple[F32, ...]) -> F32:
+def epilogue(op: nn.Layer, total: F32, extra: tuple[F32, ...]) -> F32:
     """``extra`` holds the bias and the residual, as far as the op has them."""
     for addend in extra:
         total = total + addend

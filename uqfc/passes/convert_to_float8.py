@@ -53,8 +53,6 @@ from uqfc.passes.support.integer.values import are_usable
 from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.support.rewriting import constant_of, rebuilt
 
-Layer = nn.Conv2dOp | nn.LinearOp
-
 
 def params_of(value: SSAValue) -> QuantParams | None:
     """The parameters of 8-bit floats; None of a value of any other type."""
@@ -82,7 +80,7 @@ def codes_of(value: SSAValue, params: QuantParams) -> Array | None:
     return None
 
 
-def quantized_result(layer: Layer) -> QcastOp | None:
+def quantized_result(layer: nn.Layer) -> QcastOp | None:
     """The cast to 8-bit floats that is the only reader of a layer."""
     users = [use.operation for use in layer.result.uses]
     if len(users) != 1 or not isinstance(users[0], QcastOp):
@@ -91,7 +89,7 @@ def quantized_result(layer: Layer) -> QcastOp | None:
     return users[0] if params is not None and params.axis is None else None
 
 
-def convert_layer(layer: Layer) -> bool:
+def convert_layer(layer: nn.Layer) -> bool:
     """Replace a layer by one of 8-bit floats; False if it has to stay float32."""
     x, weight = source_of(layer.x), source_of(layer.weight)
     if x is None or weight is None or x[1].axis is not None or weight[1].axis not in (None, 0):
@@ -125,7 +123,7 @@ def convert_layer(layer: Layer) -> bool:
 
 
 def build(
-    layer: Layer, operands: list[SSAValue | Operation | None], cast: QcastOp | None
+    layer: nn.Layer, operands: list[SSAValue | Operation | None], cast: QcastOp | None
 ) -> Float8LayerOp:
     element: Attribute = f32
     scale = None
@@ -181,7 +179,7 @@ def move_codes(cast: QcastOp) -> None:
     Rewriter.erase_op(cast)
 
 
-def round_again(layer: Layer) -> None:
+def round_again(layer: nn.Layer) -> None:
     """``layer(move(dcast(q)))`` as ``layer(dcast(qcast(move(dcast(q)))))``: exact, as moved values
     are numbers of the format already. Files need not repeat the casts behind a movement."""
     value = layer.x

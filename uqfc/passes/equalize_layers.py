@@ -25,13 +25,11 @@ from uqfc.dialects.tensors import Array, shape_of
 from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.support.rewriting import constant_of
 
-Layer = nn.Conv2dOp | nn.LinearOp
-
 HOMOGENEOUS = ("relu", "leaky_relu")
 """Activations with ``f(s * x) == s * f(x)`` for s > 0."""
 
 
-def next_layer(first: Layer) -> Layer | None:
+def next_layer(first: nn.Layer) -> nn.Layer | None:
     """The layer that alone reads ``first`` and whose input channels are first's outputs."""
     activation = first.activation
     if activation is not None and activation.data.name not in HOMOGENEOUS:
@@ -48,13 +46,13 @@ def next_layer(first: Layer) -> Layer | None:
     return second if same_rank and (dense or depthwise) else None
 
 
-def array_of(layer: Layer, index: int) -> Array | None:
+def array_of(layer: nn.Layer, index: int) -> Array | None:
     """A constant operand's array, if nobody else reads it."""
     value = layer.operands[index]
     return constant_of(value) if value.has_one_use() else None
 
 
-def replace_constant(layer: Layer, index: int, array: Array) -> None:
+def replace_constant(layer: nn.Layer, index: int, array: Array) -> None:
     old = layer.operands[index].owner
     constant = nn.ConstantOp(np.ascontiguousarray(array, np.float32))
     Rewriter.insert_op(constant, InsertPoint.before(layer))

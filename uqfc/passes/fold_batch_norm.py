@@ -37,7 +37,6 @@ from uqfc.passes.support.rewriting import (
     with_operand_list,
 )
 
-Layer = nn.Conv2dOp | nn.LinearOp
 AFFINE = (nn.MulOp, nn.AddOp, nn.SubOp, nn.DivOp)
 
 
@@ -83,7 +82,7 @@ class FoldAffine(RewritePattern):
 
     @staticmethod
     def fold(
-        op: nn.BinaryOp, layer: Layer, scale: F64, shift: F64, rewriter: PatternRewriter
+        op: nn.BinaryOp, layer: nn.Layer, scale: F64, shift: F64, rewriter: PatternRewriter
     ) -> None:
         weight, bias = constant_of(layer.weight), constant_of(layer.bias)
         assert weight is not None
@@ -145,7 +144,7 @@ class MergeAffine(RewritePattern):
         rewriter.erase(inner)
 
 
-def is_plain(layer: Layer) -> bool:
+def is_plain(layer: nn.Layer) -> bool:
     """Constant weights, nothing after the bias, one reader."""
     constant = constant_of(layer.weight) is not None
     constant = constant and (layer.bias is None or constant_of(layer.bias) is not None)
@@ -174,7 +173,7 @@ class AddBias(RewritePattern):
             return
 
 
-def lacks_bias(layer: Layer) -> bool:
+def lacks_bias(layer: nn.Layer) -> bool:
     """Quantized weights, nothing after the product, one reader."""
     untouched = layer.activation is None and layer.residual is None and layer.bias is None
     return untouched and isinstance(layer.weight.owner, DcastOp) and layer.result.has_one_use()

@@ -22,10 +22,8 @@ from uqfc.dialects.tensors import type_of
 from uqfc.passes.support.quantizable import LAYERS, is_constant
 from uqfc.passes.support.rewriting import apply_patterns, with_operand_list
 
-Layer = nn.Conv2dOp | nn.LinearOp
 
-
-def accepts(value: SSAValue, other: SSAValue, op: nn.AddOp) -> Layer | None:
+def accepts(value: SSAValue, other: SSAValue, op: nn.AddOp) -> nn.Layer | None:
     """The layer behind ``value`` if it can take ``other`` in."""
     layer = value.owner
     if not isinstance(layer, LAYERS) or value.uses.get_length() != 1:

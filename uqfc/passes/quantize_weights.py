@@ -102,7 +102,7 @@ def float_array(value: SSAValue | None) -> F32 | None:
     return None if array is None else np.asarray(array, np.float32)
 
 
-def input_scale(layer: nn.Conv2dOp | nn.LinearOp) -> float | None:
+def input_scale(layer: nn.Layer) -> float | None:
     """The scale of a layer's quantized input; None if it is not quantized."""
     owner = layer.x.owner
     return uniform_of(owner.x).scales[0] if isinstance(owner, DcastOp) else None
@@ -191,7 +191,7 @@ class QuantizeWeightsPass(ModulePass):
         for layer in [o for o in op.walk() if isinstance(o, LAYERS)]:
             self.rewrite(layer)
 
-    def rewrite(self, layer: nn.Conv2dOp | nn.LinearOp) -> None:
+    def rewrite(self, layer: nn.Layer) -> None:
         decision, weight = decision_of(layer), float_array(layer.weight)
         x_scale = input_scale(layer)
         if decision is None or weight is None or x_scale is None:

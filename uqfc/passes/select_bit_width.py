@@ -98,7 +98,7 @@ class SelectBitWidthPass(ModulePass):
                 supported = table.weights_for(table_op(layer), self.granularity)
                 set_decision(layer, self.decide(layer, supported))
 
-    def decide(self, layer: nn.Conv2dOp | nn.LinearOp, supported: tuple[str, ...]) -> Decision:
+    def decide(self, layer: nn.Layer, supported: tuple[str, ...]) -> Decision:
         given = self.bit_widths.get(layer.layer)
         requested = given.requested if isinstance(given, Decision) else given or self.narrowest
         if not isinstance(layer.x.owner, ObserveOp):

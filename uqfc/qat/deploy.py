@@ -24,7 +24,7 @@ from uqfc.numerics import F32
 from uqfc.passes.support.quantizable import LAYERS
 from uqfc.passes.support.rewriting import with_operand_list
 from uqfc.qat.layers import LayerModules, quantized_weight
-from uqfc.qat.plan import Layer, Plan, PlannedLayer
+from uqfc.qat.plan import Plan, PlannedLayer
 from uqfc.qat.state import Quantization, Scales
 
 
@@ -57,7 +57,7 @@ def replace_point(op: ObserveOp, plan: Plan, state: Quantization, scales: Scales
 
 
 def replace_layer(
-    op: Layer, plan: Plan, model: nn.Module, state: Quantization, scales: Scales
+    op: ops.Layer, plan: Plan, model: nn.Module, state: Quantization, scales: Scales
 ) -> None:
     origin = plan.origins.get(op.layer)
     if origin is None:

@@ -19,7 +19,7 @@ from uqfc.qat.integer_network import interpreted
 def exact_result(op: Operation, operands: Sequence[Tensor]) -> Tensor:
     """The op's result [N, …], without a gradient. Operands are [N, …], or those of constants."""
     tensors = [tensor.detach() for tensor in operands]
-    if isinstance(op, nn.Conv2dOp | nn.LinearOp):
+    if isinstance(op, nn.Layer):
         return exact_layer(op, tensors)
     return run_step(op, step_of(op, tensors[0]) or interpreted(op), tensors)
 
@@ -40,7 +40,7 @@ def run_step(op: Operation, step: Step, operands: Sequence[Tensor]) -> Tensor:
     return step.run(*runs).squeeze(1)
 
 
-def exact_layer(op: nn.Conv2dOp | nn.LinearOp, operands: Sequence[Tensor]) -> Tensor:
+def exact_layer(op: nn.Layer, operands: Sequence[Tensor]) -> Tensor:
     """A float layer, its sums in the contract's order."""
     x, weight, *rest = operands
     bias = rest[0] if op.bias is not None else None

@@ -150,7 +150,7 @@ def linear(op: nn.LinearOp, operands: Sequence[Tensor]) -> Tensor:
     return finished(op, functional.linear(operands[0], operands[1], bias), operands)
 
 
-def finished(op: nn.Conv2dOp | nn.LinearOp, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+def finished(op: nn.Layer, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
     if op.residual is not None:
         y = y + operands[-1]
     return activated(y, op.activation)

@@ -38,14 +38,12 @@ from uqfc.qat.options import LayerOptions, Options
 from uqfc.qat.points import Point, points_of
 from uqfc.targets import Target, load_target
 
-Layer = nn.Conv2dOp | nn.LinearOp
-
 
 @dataclass(frozen=True)
 class PlannedLayer:
     """A layer that is quantized; its scales are ``[start, start + count)`` of all weights'."""
 
-    op: Layer
+    op: nn.Layer
     origin: LayerOrigin
     options: LayerOptions
     kind: WeightType
@@ -146,7 +144,7 @@ def make_plan(
     return planned(module, origins, options, target)
 
 
-def clear(op: Layer) -> None:
+def clear(op: nn.Layer) -> None:
     """Zeros for the layer's weight and bias."""
     for value in (op.weight, op.bias):
         if value is not None:

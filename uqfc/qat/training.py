@@ -162,7 +162,7 @@ class ForwardPass:
             return result
         return Exact.apply(result, exact_result(op, operands), None)
 
-    def layer(self, op: ops.Conv2dOp | ops.LinearOp, scheme: Scheme | None) -> Value:
+    def layer(self, op: ops.Layer, scheme: Scheme | None) -> Value:
         """A quantized layer."""
         planned = self.plan.layers[op.layer]
         residual = None if op.residual is None else self.values[op.residual]
@@ -178,7 +178,7 @@ class ForwardPass:
         )
         return layer_value(work, self.values[op.x], residual, scheme)
 
-    def layer_operands(self, op: ops.Conv2dOp | ops.LinearOp) -> list[Tensor]:
+    def layer_operands(self, op: ops.Layer) -> list[Tensor]:
         """Of a layer in float: present parameters, batch norm folded."""
         origin = self.plan.origins.get(op.layer)
         if origin is None:

@@ -17,7 +17,7 @@ from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.tensors import shape_of
 
 
-def epilogue_of(op: nn.Conv2dOp | nn.LinearOp) -> FloatEpilogue:
+def epilogue_of(op: nn.Layer) -> FloatEpilogue:
     activation = None if op.activation is None else op.activation.data
     return FloatEpilogue(op.bias is not None, op.residual is not None, activation)
 

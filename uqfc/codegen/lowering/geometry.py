@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from uqfc.codegen.kernels.operands import ConvDims
-from uqfc.dialects.nn import Conv2dOp
-from uqfc.dialects.qnn import Float8Conv2dOp, QConv2dOp
+from uqfc.dialects.nn import ConvolutionOp
 from uqfc.dialects.tensors import int_tuple, shape_of
 
 
-def conv_dims(op: Conv2dOp | QConv2dOp | Float8Conv2dOp) -> ConvDims:
+def conv_dims(op: ConvolutionOp) -> ConvDims:
     batch, height, width, channels = shape_of(op.x)
     out_channels, kernel_height, kernel_width, _ = shape_of(op.weight)
     _, out_height, out_width, _ = shape_of(op.result)

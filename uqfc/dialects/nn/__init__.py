@@ -23,7 +23,7 @@ from uqfc.dialects.nn.elementwise import (
     SubOp,
     UnaryOp,
 )
-from uqfc.dialects.nn.layers import Conv2dOp, LinearOp, MatmulOp
+from uqfc.dialects.nn.layers import Conv2dOp, ConvolutionOp, Layer, LinearOp, MatmulOp
 from uqfc.dialects.nn.movement import (
     BroadcastOp,
     CastOp,
@@ -91,11 +91,13 @@ __all__ = [
     "ConcatOp",
     "ConstantOp",
     "Conv2dOp",
+    "ConvolutionOp",
     "DivOp",
     "FnAttr",
     "FusableBinaryOp",
     "GatherOp",
     "InterpolateOp",
+    "Layer",
     "LayerNormOp",
     "LinearOp",
     "LrnOp",

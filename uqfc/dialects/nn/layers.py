@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, f32
 from xdsl.ir import Operation, SSAValue
@@ -55,33 +57,52 @@ def check_bias(op: str, bias: SSAValue | None, channels: int) -> None:
         raise VerifyException(f"{op}: bias is {shape_of(bias)}, expected ({channels},)")
 
 
-def depthwise_shapes(x: Shape, weight: Shape, groups: int) -> bool:
-    """Whether a convolution has one input channel and one output channel per group."""
-    return groups > 1 and groups == weight[0] == x[3]
-
-
 def check_residual(op: str, residual: SSAValue | None, shape: Shape) -> None:
     if residual is not None and shape_of(residual) != shape:
         raise VerifyException(f"{op}: residual is {shape_of(residual)}, expected {shape}")
 
 
-@irdl_op_definition
-class Conv2dOp(TensorOp):
-    """``activation(conv(x, weight) + bias + residual)``.
+class ConvolutionOp(TensorOp, ABC):
+    """What convolutions share: x [N, H, W, C], weight [O, kh, kw, C / groups], and the window.
 
-    x [N, H, W, C], weight [O, kh, kw, C / groups], bias [O], residual [N, H', W', O];
-    padding is (top, left, bottom, right).
+    ``padding`` is (top, left, bottom, right). Subclasses declare all operands, in their order.
     """
+
+    x = operand_def()
+    weight = operand_def()
+    strides = prop_def(DenseArrayBase)
+    padding = prop_def(DenseArrayBase)
+    dilations = prop_def(DenseArrayBase)
+    groups = prop_def(IntegerAttr)
+
+    @property
+    def result_shape(self) -> Shape:
+        """[N, H', W', O]; VerifyException says what does not fit."""
+        return conv2d_shape(
+            shape_of(self.x),
+            shape_of(self.weight),
+            int_tuple(self.strides),
+            int_tuple(self.padding),
+            int_tuple(self.dilations),
+            self.groups.value.data,
+        )
+
+    @property
+    def is_depthwise(self) -> bool:
+        """One input channel and one output channel per group."""
+        groups = self.groups.value.data
+        return groups > 1 and groups == shape_of(self.weight)[0] == shape_of(self.x)[3]
+
+
+@irdl_op_definition
+class Conv2dOp(ConvolutionOp):
+    """``activation(conv(x, weight) + bias + residual)``; bias [O], residual [N, H', W', O]."""
 
     name = "nn.conv2d"
     x = operand_def()
     weight = operand_def()
     bias = opt_operand_def()
     residual = opt_operand_def()
-    strides = prop_def(DenseArrayBase)
-    padding = prop_def(DenseArrayBase)
-    dilations = prop_def(DenseArrayBase)
-    groups = prop_def(IntegerAttr)
     activation = opt_prop_def(FnAttr)
 
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
@@ -121,22 +142,10 @@ class Conv2dOp(TensorOp):
         )
 
     def infer_type(self) -> AnyTensor:
-        shape = conv2d_shape(
-            shape_of(self.x),
-            shape_of(self.weight),
-            int_tuple(self.strides),
-            int_tuple(self.padding),
-            int_tuple(self.dilations),
-            self.groups.value.data,
-        )
+        shape = self.result_shape
         check_bias(self.name, self.bias, shape[3])
         check_residual(self.name, self.residual, shape)
         return tensor_type(shape, f32)
-
-    @property
-    def is_depthwise(self) -> bool:
-        """One input channel and one output channel per group."""
-        return depthwise_shapes(shape_of(self.x), shape_of(self.weight), self.groups.value.data)
 
 
 def linear_shape(x: Shape, w: Shape) -> Shape:
@@ -184,6 +193,10 @@ class LinearOp(TensorOp):
         check_bias(self.name, self.bias, shape[-1])
         check_residual(self.name, self.residual, shape)
         return tensor_type(shape, f32)
+
+
+Layer: TypeAlias = Conv2dOp | LinearOp
+"""An op with weights."""
 
 
 def matmul_shape(a: Shape, b: Shape) -> Shape:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, f32
+from xdsl.dialects.builtin import FloatAttr, f32
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -27,10 +27,10 @@ from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import FnAttr, TensorOp
 from uqfc.dialects.nn.layers import (
+    ConvolutionOp,
     check_bias,
     check_residual,
     conv2d_shape,
-    depthwise_shapes,
     linear_shape,
 )
 from uqfc.dialects.qnn.bounds import check_scale
@@ -40,7 +40,6 @@ from uqfc.dialects.tensors import (
     element_of,
     f8_e4m3,
     f8_e5m2,
-    int_tuple,
     integer,
     ints,
     real,
@@ -155,14 +154,10 @@ class Float8LayerOp(TensorOp, ABC):
 
 
 @irdl_op_definition
-class Float8Conv2dOp(Float8LayerOp):
+class Float8Conv2dOp(Float8LayerOp, ConvolutionOp):
     """``nn.conv2d`` of 8-bit floats; outside the image ``x`` is 0."""
 
     name = "qnn.float8_conv2d"
-    strides = prop_def(DenseArrayBase)
-    padding = prop_def(DenseArrayBase)
-    dilations = prop_def(DenseArrayBase)
-    groups = prop_def(IntegerAttr)
 
     def __init__(
         self,
@@ -194,14 +189,7 @@ class Float8Conv2dOp(Float8LayerOp):
         )
 
     def infer_type(self) -> AnyTensor:
-        window = int_tuple(self.strides), int_tuple(self.padding), int_tuple(self.dilations)
-        x, weight = shape_of(self.x), shape_of(self.weight)
-        return self.check(conv2d_shape(x, weight, *window, self.groups.value.data))
-
-    @property
-    def is_depthwise(self) -> bool:
-        """One input channel and one output channel per group."""
-        return depthwise_shapes(shape_of(self.x), shape_of(self.weight), self.groups.value.data)
+        return self.check(self.result_shape)
 
 
 @irdl_op_definition

@@ -6,7 +6,6 @@ from abc import ABC
 from collections.abc import Sequence
 
 from xdsl.dialects.builtin import (
-    DenseArrayBase,
     IntegerAttr,
     UnitAttr,
     f32,
@@ -28,9 +27,9 @@ from xdsl.utils.exceptions import VerifyException
 
 from uqfc.dialects.nn.base import TensorOp
 from uqfc.dialects.nn.layers import (
+    ConvolutionOp,
     check_residual,
     conv2d_shape,
-    depthwise_shapes,
     linear_shape,
     matmul_shape,
 )
@@ -41,7 +40,6 @@ from uqfc.dialects.tensors import (
     i4,
     i8,
     i16,
-    int_tuple,
     integer,
     ints,
     shape_of,
@@ -102,14 +100,10 @@ class IntegerLayerOp(TensorOp, ABC):
 
 
 @irdl_op_definition
-class QConv2dOp(IntegerLayerOp):
+class QConv2dOp(IntegerLayerOp, ConvolutionOp):
     """Integer ``nn.conv2d``; outside the image ``x`` is ``x_zero_point``. i32 result: the sum."""
 
     name = "qnn.conv2d"
-    strides = prop_def(DenseArrayBase)
-    padding = prop_def(DenseArrayBase)
-    dilations = prop_def(DenseArrayBase)
-    groups = prop_def(IntegerAttr)
 
     def __init__(
         self,
@@ -147,21 +141,9 @@ class QConv2dOp(IntegerLayerOp):
         )
 
     def infer_type(self) -> AnyTensor:
-        shape = conv2d_shape(
-            shape_of(self.x),
-            shape_of(self.weight),
-            int_tuple(self.strides),
-            int_tuple(self.padding),
-            int_tuple(self.dilations),
-            self.groups.value.data,
-        )
+        shape = self.result_shape
         self.check_channels(shape[3], shape)
         return tensor_type(shape, element_of(self.result))
-
-    @property
-    def is_depthwise(self) -> bool:
-        """One input channel and one output channel per group."""
-        return depthwise_shapes(shape_of(self.x), shape_of(self.weight), self.groups.value.data)
 
 
 @irdl_op_definition

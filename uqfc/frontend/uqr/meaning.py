@@ -52,7 +52,7 @@ class Meaning:
     def annotate(self, block: Block) -> None:
         """Give the layers of an imported graph the attributes that are known by their names."""
         for op in block.ops:
-            if not isinstance(op, nn.Conv2dOp | nn.LinearOp):
+            if not isinstance(op, nn.Layer):
                 continue
             decision, share = self.decisions.get(op.layer), self.sensitivity.get(op.layer)
             if decision is not None:

@@ -20,7 +20,7 @@ def summary(module: ModuleOp) -> list[dict[str, Any]]:
     """One entry for each layer of a module with quantize points, in order."""
     found: list[dict[str, Any]] = []
     for op in module.walk():
-        if not isinstance(op, nn.Conv2dOp | nn.LinearOp):
+        if not isinstance(op, nn.Layer):
             continue
         entry: dict[str, Any] = {"name": op.layer, "op": OPS[type(op)]}
         decision, share = decision_of(op), op.attributes.get(SENSITIVITY)

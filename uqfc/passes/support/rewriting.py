@@ -74,14 +74,14 @@ def rebuilt(
 
 
 def with_operand_list(
-    op: nn.Conv2dOp | nn.LinearOp,
+    op: nn.Layer,
     *,
     x: SSAValue | None = None,
     weight: SSAValue | Operation | None = None,
     bias: SSAValue | Operation | None = None,
     residual: SSAValue | None = None,
     activation: FnAttr | None = None,
-) -> nn.Conv2dOp | nn.LinearOp:
+) -> nn.Layer:
     """A copy of a layer in which what is given replaces what the op has."""
     x = op.x if x is None else x
     weight = op.weight if weight is None else weight

@@ -19,7 +19,7 @@ from uqfc.qat.integer.registry import Step, aligned, constant_of, makes, to_tens
 
 
 def layer_step(
-    op: nn.Conv2dOp | nn.LinearOp, device: torch.device, total: Callable[[Tensor, Tensor], Tensor]
+    op: nn.Layer, device: torch.device, total: Callable[[Tensor, Tensor], Tensor]
 ) -> Step | None:
     """None unless weight and bias are constants."""
     weight = constant_of(op.weight)
@@ -36,9 +36,7 @@ def layer_step(
     return Step(run, operands)
 
 
-def layer_end(
-    op: nn.Conv2dOp | nn.LinearOp, v: Tensor, bias: Tensor | None, residual: Tensor | None
-) -> Tensor:
+def layer_end(op: nn.Layer, v: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
     """Bias, residual and activation, in this order."""
     for extra in (bias, residual):
         if extra is not None:

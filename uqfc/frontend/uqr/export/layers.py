@@ -46,7 +46,7 @@ def linear(g: Graph, op: nn.LinearOp) -> None:
     finish(g, op, result, identity(rank))
 
 
-def finish(g: Graph, op: nn.Conv2dOp | nn.LinearOp, result: str, layout: Layout) -> None:
+def finish(g: Graph, op: nn.Layer, result: str, layout: Layout) -> None:
     """Residual and activation."""
     if op.residual is not None:
         result = g.apply(op, "Add", [result, g.get(op.residual, layout)])

@@ -23,7 +23,7 @@ from uqfc.passes.support.integer.emulation import (
     emulated_dequantize,
     emulated_quantize,
 )
-from uqfc.passes.support.integer.layers import Layer, integer_layer
+from uqfc.passes.support.integer.layers import integer_layer
 from uqfc.passes.support.integer.moving import (
     ends_in_casts,
     feeds_integer_op,
@@ -205,7 +205,7 @@ class Converter:
         for index, value in enumerate(op.operands):
             op.operands[index] = self.as_float(value)
 
-    def float_decision(self, layer: Layer) -> Decision:
+    def float_decision(self, layer: nn.Layer) -> Decision:
         """Why a layer stays in float32; its operands must be those of the input graph."""
         before, weights = decision_of(layer), self.constants.get(layer.weight)
         if before is None and weights is not None:
@@ -252,11 +252,11 @@ class Converter:
         weights = self.constants.get(op.weight)
         return weights is not None and weights.is_per_channel and self.has_constant_bias(op)
 
-    def has_constant_bias(self, layer: Layer) -> bool:
+    def has_constant_bias(self, layer: nn.Layer) -> bool:
         bias = layer.bias
         return bias is None or bias in self.constants or isinstance(bias.owner, nn.ConstantOp)
 
-    def bias_of(self, layer: Layer) -> Array | None:
+    def bias_of(self, layer: nn.Layer) -> Array | None:
         if layer.bias is None:
             return None
         if layer.bias in self.constants:

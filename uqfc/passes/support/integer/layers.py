@@ -14,14 +14,12 @@ from uqfc.numerics import F32, Activation, multiplier
 from uqfc.passes.support.integer.values import Affine, Quantized, are_usable
 from uqfc.passes.support.integer.weights import QuantizedConstant, folded_addend
 
-Layer = nn.Conv2dOp | nn.LinearOp
-
 WEIGHT_ELEMENTS: dict[str, Attribute] = {**STORAGE_ELEMENTS, "i2": i4, "u2": ui4}
 """How an integer layer holds weights of each storage type: kernels have none below 4 bits."""
 
 
 def integer_layer(
-    layer: Layer,
+    layer: nn.Layer,
     x: Quantized,
     weights: QuantizedConstant,
     bias: Array | None,
@@ -54,7 +52,7 @@ def integer_layer(
 
 
 def build(
-    layer: Layer,
+    layer: nn.Layer,
     operands: list[SSAValue | Operation],
     residual: SSAValue | None,
     x_zero_point: int,
