@@ -27,6 +27,7 @@ from uqfc.dialects.qkernel import Qkernel
 from uqfc.dialects.quant import DcastOp, ObserveOp, QuantParams, ScastOp, UniformType
 from uqfc.dialects.tensors import Array, Shape, i2, i4, i8, shape_of, ui2, ui4, ui8
 from uqfc.interpreter import Interpreter, input_names, main_function, output_names
+from uqfc.options import QuantStrategy
 from uqfc.passes.fold_calibration import FoldCalibrationPass, set_range
 from uqfc.passes.insert_observers import InsertObserversPass
 from uqfc.passes.quantize_weights import QuantizeWeightsPass
@@ -48,15 +49,7 @@ ACTIVATIONS = (
 )
 CLAMPS = ACTIVATIONS[:5]
 FUNCTIONS = (*(a for a in ACTIVATIONS if a is not None), nn.fn("sigmoid"), nn.fn("silu"))
-STRATEGIES = (
-    "int8",
-    "int4",
-    "mixed_int4_int8",
-    "ternary",
-    "binary",
-    "fp8_e4m3",
-    "fp8_e5m2",
-)
+STRATEGIES = [kind for kind in QuantStrategy if kind != QuantStrategy.FLOAT32]
 
 
 @dataclass

@@ -32,19 +32,10 @@ from uqfc.errors import (
     UqfcError,
 )
 from uqfc.model import CompiledModel
+from uqfc.options import QuantStrategy
 from uqfc.targets import load_target, missing_cpu_features
 from uqfc_runtime.artifact import ELF_MACHINES
 
-STRATEGIES = (
-    "float32",
-    "int8",
-    "int4",
-    "mixed_int4_int8",
-    "ternary",
-    "binary",
-    "fp8_e4m3",
-    "fp8_e5m2",
-)
 TARGETS = ("avx512-vnni", "x86-64-v3", "x86-64", "edge_device_v2", "kirkwood_npu")
 LAYERS = ("stem", "depthwise", "pointwise", "head")
 
@@ -231,7 +222,7 @@ def test_options_of_weights(granularity: str, symmetric: bool, ranges: str, stra
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [*QuantStrategy])
 def test_the_compiled_model_gives_the_bits_of_the_reference(strategy: str, target: str) -> None:
     missing = missing_cpu_features(load_target(target))
     if missing:

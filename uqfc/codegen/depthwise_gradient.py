@@ -1,8 +1,6 @@
 """Gradients of a depthwise convolution of float32 images [N, H, W, C], in one pass over them.
 
-``uqf_depthwise_gradient(g, x, weight, dx, dweight, images, height, width, channels, out_height,
-out_width, kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x, top, left,
-first, last)``
+``uqf_depthwise_gradient(g, x, weight, dx, dweight, *window.PARAMETERS, first, last)``
     channels ``first`` to ``last`` (of whole vectors, but for the end) of ``dx`` [N, H, W, C] and
     ``dweight`` [kh, kw, C]; ``g`` [N, H', W', C], ``weight`` [kh, kw, C].
 
@@ -18,29 +16,12 @@ from typing import Any
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.jit import compile_object, load
-from uqfc.codegen.kernels.tensor import larger, smaller
+from uqfc.codegen.kernels.window import PARAMETERS, taps_inside
 from uqfc.codegen.vector import LANES, Pointer, Value
 
 NAME = "uqf_depthwise_gradient"
 POINTERS = ("g", "x", "weight", "dx", "dweight")
-SIZES = (
-    "images",
-    "height",
-    "width",
-    "channels",
-    "out_height",
-    "out_width",
-    "kernel_height",
-    "kernel_width",
-    "stride_y",
-    "stride_x",
-    "dilation_y",
-    "dilation_x",
-    "top",
-    "left",
-    "first",
-    "last",
-)
+SIZES = (*PARAMETERS, "first", "last")
 
 
 @lru_cache(maxsize=8)
@@ -69,7 +50,7 @@ class Emitter:
         taps = n["kernel_height"] * n["kernel_width"]
         self.clear(self.p["dweight"], b.i64(0), taps)
         # An image after the other: one stays in a cache while all blocks of channels visit it.
-        with b.loop(0, n["images"]) as image:
+        with b.loop(0, n["batch"]) as image:
             pixels = n["height"] * n["width"]
             self.clear(self.p["dx"], image * pixels, pixels)
             with b.loop(n["first"], whole, LANES) as channel:
@@ -97,9 +78,8 @@ class Emitter:
         with b.loop(0, n["out_height"]) as y, b.loop(0, n["out_width"]) as x:
             place = ((image * n["out_height"] + y) * n["out_width"] + x) * n["channels"]
             g = self.load(self.p["g"], place + channel, count)
-            top, left = y * n["stride_y"] - n["top"], x * n["stride_x"] - n["left"]
-            rows = self.inside(top, n["dilation_y"], n["height"], n["kernel_height"])
-            columns = self.inside(left, n["dilation_x"], n["width"], n["kernel_width"])
+            *rows, top = taps_inside(b, "y", y, dilated=True)
+            *columns, left = taps_inside(b, "x", x, dilated=True)
             with b.loop(*rows) as ky, b.loop(*columns) as kx:
                 line = image * n["height"] + top + ky * n["dilation_y"]
                 at = line * row + (left + kx * n["dilation_x"]) * n["channels"] + channel
@@ -110,13 +90,6 @@ class Emitter:
                 total = self.load(self.p["dweight"], tap, count)
                 pixel = self.load(self.p["x"], at, count)
                 self.store(self.p["dweight"], tap, total + g * pixel, count)
-
-    def inside(self, start: Value, step: Value, size: Value, taps: Value) -> tuple[Value, Value]:
-        """Range of the taps ``k`` with ``0 <= start + k * step < size``."""
-        zero = self.b.i64(0)
-        first = larger(zero - start, zero) + (step - 1)
-        beyond = larger(size - start, zero) + (step - 1)
-        return first // step, smaller(beyond // step, taps)
 
     def load(self, source: Pointer, element: Value, count: Value | None) -> Value:
         if count is None:
