@@ -86,7 +86,7 @@ def check_conv(
     x = random_activations(rng, (dims.batch, dims.height, dims.width, dims.in_channels))
     out_shape = (dims.batch, dims.out_height, dims.out_width, dims.out_channels)
     residual = rng.integers(0, 256, out_shape, np.uint8)
-    spec = other or AmxConvSpec(AMX, storage, AmxStrip.of(dims).padded, epilogue)
+    spec = other or AmxConvSpec(AMX, storage, epilogue, AmxStrip.of(dims).padded)
     in_place = epilogue.residual and epilogue.output == "u8" and seed % 2 == 0
     amx.executed()
     out = run_kernel(
@@ -247,7 +247,7 @@ def test_rows_can_be_shared_out(bounds: list[int]) -> None:
 @pytest.mark.parametrize("bounds", [[0, 1, 9], [0, 4, 8, 9]])
 def test_lines_can_be_shared_out(dims: ConvDims, bounds: list[int]) -> None:
     epilogue = Epilogue("u8", residual=True)
-    spec = AmxConvSpec(AMX, "s8", AmxStrip.of(dims).padded, epilogue)
+    spec = AmxConvSpec(AMX, "s8", epilogue, AmxStrip.of(dims).padded)
     check_conv("s8", dims, epilogue, 2, Shares(spec, bounds))
     pixels = [line * dims.out_width for line in bounds]
     check_conv("s8", dims, epilogue, 2, Shares(AmxGatheredSpec(AMX, "s8", epilogue), pixels))
@@ -335,7 +335,7 @@ def test_too_few_rows_and_missing_operands_are_named() -> None:
         spec.call(b, operands, GemmDims.dense(16, 8, 8), Scalars())
     with pytest.raises(ValueError, match="needs a residual"):
         spec.call(b, Operands(p, p, p, p, p, None, p), GemmDims.dense(16, 8, 8), Scalars())
-    conv = AmxConvSpec(AMX, "s8", False, Epilogue("u8"))
+    conv = AmxConvSpec(AMX, "s8", Epilogue("u8"), padded=False)
     dims = ConvDims(1, 7, 7, 64, 7, 7, 33, (3, 3), pad_begin=(1, 1))
     with pytest.raises(ValueError, match="is not the kernel of ConvDims"):
         conv.call(b, operands, dims, Scalars())

@@ -6,19 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
-from uqfc.codegen.isa import Isa, amx
-from uqfc.codegen.kernels.amx_product import AmxProduct
+from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.amx_product import AmxSpec
 from uqfc.codegen.kernels.amx_strip import AmxStrip
-from uqfc.codegen.kernels.amx_tile import BLOCK_ROWS
-from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
-from uqfc.codegen.kernels.gemm import STORAGE_NAMES
+from uqfc.codegen.kernels.epilogue import Scalars
 from uqfc.codegen.kernels.operands import ConvDims, Operands
 from uqfc.codegen.kernels.padding import PARAMETERS, emit_padding
-from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.strip import lines_from, offsets_bytes, store_offsets
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import PanelLayout, Storage
+from uqfc.packing import PanelLayout
 
 GEOMETRY: dict[str, str] = {
     "image": "i64",
@@ -41,23 +38,14 @@ and from run to run."""
 
 
 @dataclass(frozen=True)
-class AmxConvSpec(PanelConstants[ConvDims]):
+class AmxConvSpec(AmxSpec[ConvDims]):
     """A convolution that is not a matrix product and has no groups. ``storage`` is s8, u4 or u2."""
 
-    isa: Isa
-    storage: Storage
     padded: bool
-    epilogue: Epilogue
 
     @property
-    def name(self) -> str:
-        tile = f"{BLOCK_ROWS}x{self.isa.panel}c{amx.TILE_K}"
-        op = "conv" if self.padded else "conv_valid"
-        return f"u8_{STORAGE_NAMES[self.storage]}_{op}_{tile}_{self.epilogue.name}__amx"
-
-    @property
-    def product(self) -> AmxProduct:
-        return AmxProduct(self.isa, self.storage, self.epilogue)
+    def operation(self) -> str:
+        return "conv" if self.padded else "conv_valid"
 
     def layout(self, dims: ConvDims) -> PanelLayout:
         """Layout of the weights as [out_channels, kh * kw * in_channels]."""

@@ -7,36 +7,25 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa, amx
-from uqfc.codegen.kernels.amx_product import AmxProduct
+from uqfc.codegen.kernels.amx_product import AmxSpec
 from uqfc.codegen.kernels.amx_strip import CHUNK, STRIP_BYTES
 from uqfc.codegen.kernels.amx_tile import BLOCK_ROWS
-from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
+from uqfc.codegen.kernels.epilogue import Scalars
 from uqfc.codegen.kernels.gather import PARAMETERS, emit_gather, gather_arguments
-from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import ConvDims, Operands
-from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import PanelLayout, Storage, round_up
+from uqfc.packing import PanelLayout, round_up
 
 
 @dataclass(frozen=True)
-class AmxGatheredSpec(PanelConstants[ConvDims]):
+class AmxGatheredSpec(AmxSpec[ConvDims]):
     """A convolution without groups. ``storage`` is s8 or u4."""
 
-    isa: Isa
-    storage: Storage
-    epilogue: Epilogue
-
     @property
-    def name(self) -> str:
-        tile = f"{BLOCK_ROWS}x{self.isa.panel}c{amx.TILE_K}"
-        return f"u8_{STORAGE_NAMES[self.storage]}_conv_gathered_{tile}_{self.epilogue.name}__amx"
-
-    @property
-    def product(self) -> AmxProduct:
-        return AmxProduct(self.isa, self.storage, self.epilogue)
+    def operation(self) -> str:
+        return "conv_gathered"
 
     def layout(self, dims: ConvDims) -> PanelLayout:
         """Layout of the weights as [out_channels, kh * kw * in_channels]."""

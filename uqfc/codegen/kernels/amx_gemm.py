@@ -7,16 +7,14 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa, amx
-from uqfc.codegen.kernels.amx_product import AmxProduct
+from uqfc.codegen.kernels.amx_product import AmxSpec
 from uqfc.codegen.kernels.amx_tile import BLOCK_ROWS
-from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
-from uqfc.codegen.kernels.gemm import STORAGE_NAMES
+from uqfc.codegen.kernels.epilogue import Scalars
 from uqfc.codegen.kernels.operands import GemmDims, Operands
-from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
-from uqfc.packing import PanelLayout, Storage, round_up
+from uqfc.packing import PanelLayout, round_up
 
 STRIP_BYTES = 1024 * 1024
 """Aim for the size of the rows that all panels are applied to: half of a second level cache."""
@@ -25,21 +23,12 @@ MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
-class AmxGemmSpec(PanelConstants[GemmDims]):
+class AmxGemmSpec(AmxSpec[GemmDims]):
     """A matrix product in tiles; see ``GemmSpec``. ``storage`` is s8, u4 or u2."""
 
-    isa: Isa
-    storage: Storage
-    epilogue: Epilogue
-
     @property
-    def name(self) -> str:
-        tile = f"{BLOCK_ROWS}x{self.isa.panel}c{amx.TILE_K}"
-        return f"u8_{STORAGE_NAMES[self.storage]}_gemm_{tile}_{self.epilogue.name}__amx"
-
-    @property
-    def product(self) -> AmxProduct:
-        return AmxProduct(self.isa, self.storage, self.epilogue)
+    def operation(self) -> str:
+        return "gemm"
 
     def layout(self, dims: GemmDims) -> PanelLayout:
         """Layout of the weights [n, k]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,9 @@ from uqfc.codegen.isa import Isa, amx
 from uqfc.codegen.kernels.amx_tile import BLOCK_ROWS, AmxTile
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.expand import emit_expand
+from uqfc.codegen.kernels.gemm import STORAGE_NAMES
 from uqfc.codegen.kernels.operands import Operands
+from uqfc.codegen.kernels.panel_constants import Dims, PanelConstants
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weights
 
@@ -162,3 +165,27 @@ class _Panels:
         if epilogue.residual:
             changed["residual"] = b.pointer("residual") + first
         b.call_with(self.tiles[vectors], changed)
+
+
+@dataclass(frozen=True)
+class AmxSpec(PanelConstants[Dims]):
+    """What products and convolutions on matrix tiles share."""
+
+    isa: Isa
+    storage: Storage
+    epilogue: Epilogue
+
+    @property
+    @abstractmethod
+    def operation(self) -> str:
+        """What the name says that it computes."""
+
+    @property
+    def name(self) -> str:
+        tile = f"{BLOCK_ROWS}x{self.isa.panel}c{amx.TILE_K}"
+        weights = STORAGE_NAMES[self.storage]
+        return f"u8_{weights}_{self.operation}_{tile}_{self.epilogue.name}__amx"
+
+    @property
+    def product(self) -> AmxProduct:
+        return AmxProduct(self.isa, self.storage, self.epilogue)

@@ -55,6 +55,6 @@ def conv_alternatives(
     pixels = in_pixels(tiles[0], dims)
     specs: list[AnyConv] = [*tiles, *([] if pixels is None else [pixels])]
     if source is None and isa.tiles and storage != "s16" and dims.groups == 1:
-        specs.append(AmxConvSpec(isa, storage, AmxStrip.of(dims).padded, epilogue))
+        specs.append(AmxConvSpec(isa, storage, epilogue, AmxStrip.of(dims).padded))
         specs.append(AmxGatheredSpec(isa, storage, epilogue))
     return specs
