@@ -78,9 +78,9 @@ class Emitter:
         with b.loop(0, n["out_height"]) as y, b.loop(0, n["out_width"]) as x:
             place = ((image * n["out_height"] + y) * n["out_width"] + x) * n["channels"]
             g = self.load(self.p["g"], place + channel, count)
-            *rows, top = taps_inside(b, "y", y, dilated=True)
-            *columns, left = taps_inside(b, "x", x, dilated=True)
-            with b.loop(*rows) as ky, b.loop(*columns) as kx:
+            first_y, stop_y, top = taps_inside(b, "y", y, dilated=True)
+            first_x, stop_x, left = taps_inside(b, "x", x, dilated=True)
+            with b.loop(first_y, stop_y) as ky, b.loop(first_x, stop_x) as kx:
                 line = image * n["height"] + top + ky * n["dilation_y"]
                 at = line * row + (left + kx * n["dilation_x"]) * n["channels"] + channel
                 tap = (ky * n["kernel_width"] + kx) * n["channels"] + channel
