@@ -17,14 +17,13 @@ FASHION_MNIST = Path(__file__).resolve().parents[1] / "examples" / "fashion_mnis
 @pytest.mark.skipif(not any(linker.linkers("x86_64")), reason="no linker on this machine")
 def test_fashion_mnist_demo(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    results = tmp_path / "results.json"
     little = ["--images", "20", "--calibration", "8", "--checked", "1", "--runs", "5"]
     command = [sys.executable, "-W", "error", str(FASHION_MNIST / "demo.py"), *little]
-    command += ["--build", str(tmp_path / "build"), "--results", str(results)]
+    command += ["--build", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "same bits as the definition" in done.stdout
-    measured = json.loads(results.read_text())["results"]
+    measured = json.loads((tmp_path / "results.json").read_text())["results"]
     assert list(measured) == ["ONNX Runtime float32", "uqfc float32", "uqfc INT8", "uqfc INT4"]
     assert measured["uqfc float32"]["agreement"] == 1.0
     assert measured["uqfc INT4"]["bytes"] < measured["uqfc INT8"]["bytes"]

@@ -4,7 +4,7 @@
 
 Compiles `mobilenet_v3_small.onnx` to float32, INT8 and INT4, compares each with ONNX Runtime, and
 checks that the compiled code gives the same bits as the definition of the arithmetic. Writes the
-binaries to `--build` and the figures to `--results`. Exit status 1: the guarantee failed.
+binaries and `results.json` to `--build`. Exit status 1: the guarantee failed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checked", type=int, default=4, help="images compared bit for bit")
     parser.add_argument("--runs", type=int, default=300, help="timed runs (default: 300)")
     parser.add_argument("--build", type=Path, default=Path("build/fashion_mnist"), metavar="DIR")
-    parser.add_argument("--results", type=Path, default=HERE / "results.json", metavar="FILE")
     return parser.parse_args()
 
 
@@ -176,17 +175,22 @@ def show(results: dict[str, dict[str, float]], count: int) -> None:
     console.print(f"agrees: same class as {PEER}; ratio: its median over this one's")
 
 
+def from_here(path: Path) -> Path:
+    """The path relative to the working directory, if it is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def show_commands(build: Path) -> None:
     """Print how to do the same from a shell."""
-    binary = build / "int4.so"
-    model = MODEL.relative_to(Path.cwd()) if MODEL.is_relative_to(Path.cwd()) else MODEL
+    binary, model = build / "int4.so", from_here(MODEL)
+    uqfc_command = from_here(Path(sys.executable).parent / "uqfc")
     console.print(f"""
 The same from a shell:
-  uqfc compile {model} --shape {INPUT}={"x".join(map(str, SHAPE))} \\
+  {uqfc_command} compile {model} --shape {INPUT}={"x".join(map(str, SHAPE))} \\
       --quant-strategy int4 --calibrate {build / "calibration.npz"} -o {binary}
-  uqfc inspect {binary}
-  uqfc verify {binary}
-  uqfc bench {binary} --against {model}""")
+  {uqfc_command} inspect {binary}
+  {uqfc_command} verify {binary}
+  {uqfc_command} bench {binary} --against {model}""")
 
 
 def main() -> int:
@@ -229,7 +233,7 @@ def main() -> int:
         "onnxruntime": onnxruntime.__version__,
         "results": results,
     }
-    arguments.results.write_text(json.dumps(document, indent=2) + "\n")
+    (arguments.build / "results.json").write_text(json.dumps(document, indent=2) + "\n")
     show_commands(arguments.build)
     return 0
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import uqfc_runtime
 from uqfc.cli.console import print_json, print_table, say
+from uqfc.cli.options import AsJson
 from uqfc.cli.profile import profile_model
-from uqfc.cli.targets import AsJson
 from uqfc.errors import ModelError, UqfcError
 from uqfc.options import QuantStrategy
 from uqfc.timing import Latency, measure, measure_parallel
@@ -43,17 +43,18 @@ def bench(
     ] = False,
     target: Annotated[str, typer.Option(help="With --profile: see `uqfc compile`.")] = "host",
     quant_strategy: Annotated[
-        QuantStrategy, typer.Option(help="With --profile: bit width of the weights.")
+        QuantStrategy, typer.Option(help="With --profile: type of the weights.")
     ] = QuantStrategy.INT8,
     calibrate: Annotated[
         Path | None, typer.Option(help="With --profile: calibration data; random if not given.")
     ] = None,
     shape: Annotated[
-        list[str] | None, typer.Option(help="With --profile: shape of an input, NAME=1x3x224x224.")
+        list[str] | None,
+        typer.Option(metavar="NAME=1x3x224x224", help="With --profile: shape of an input."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a binary's latency on generated inputs, or where a model's time goes."""
+    """Measure a binary's latency, or each kernel of a model. Inputs are generated."""
     if against is not None and callers != 1:
         raise UqfcError("--against compares one caller: give it without --callers")
     if not by_layer:

@@ -8,7 +8,7 @@ import typer
 
 from uqfc.cache import Cache
 from uqfc.cli.console import print_json, say
-from uqfc.cli.targets import AsJson
+from uqfc.cli.options import AsJson
 
 
 def cache(

@@ -12,6 +12,7 @@ import typer
 from uqfc.calibration import CalibrationMethod
 from uqfc.cli.bit_widths import read_bit_widths
 from uqfc.cli.console import print_table, progress, say
+from uqfc.cli.options import Shapes, TargetName, UseCache
 from uqfc.compiler import compile as compile_model
 from uqfc.errors import UqfcError
 from uqfc.model import UQR_SUFFIXES
@@ -28,11 +29,9 @@ def compile_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="MODEL.so, or MODEL.o (a .h is written beside).")
     ],
-    target: Annotated[
-        str, typer.Option(help="A name of `uqfc targets`, `host`, or a FILE.toml.")
-    ] = "host",
+    target: TargetName = "host",
     quant_strategy: Annotated[
-        QuantStrategy, typer.Option(help="Bit width of the weights.")
+        QuantStrategy, typer.Option(help="Type of the weights.")
     ] = QuantStrategy.INT8,
     bit_widths: Annotated[
         Path | None,
@@ -49,13 +48,13 @@ def compile_command(
     calibration_method: Annotated[
         CalibrationMethod, typer.Option(help="How the ranges of activations are chosen.")
     ] = CalibrationMethod.MSE,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(help="Shape of an input that has dynamic dimensions: NAME=1x3x224x224."),
-    ] = None,
+    shape: Shapes = None,
     input_type: Annotated[
         list[str] | None,
-        typer.Option(help="Bytes for a float32 input: NAME=uint8, or NAME=uint8:SCALE:ZERO_POINT."),
+        typer.Option(
+            metavar="NAME=uint8[:SCALE:ZERO_POINT]",
+            help="Bytes for a float32 input; repeatable.",
+        ),
     ] = None,
     threads: Annotated[
         int, typer.Option(min=1, max=MAX_THREADS, help="Most threads that one run may use.")
@@ -77,9 +76,7 @@ def compile_command(
     pass_pipeline: Annotated[
         str, typer.Option(help="Passes of yours after fusion: 'pass-a,pass-b{option=1}'.")
     ] = "",
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Use what was compiled before.")
-    ] = True,
+    cache: UseCache = True,
 ) -> None:
     """Compile an ONNX model to a native binary."""
     shapes = dict(parse_shape(text) for text in shape or ())

@@ -19,7 +19,7 @@ def convert(
         Format | None, typer.Option(help="What to write; by default what MODEL is not.")
     ] = None,
 ) -> None:
-    """Add the document that makes a QDQ model a UQR model, or take it away."""
+    """Make a QDQ model a UQR model, or the reverse. A document is added, or taken away."""
     converted = convert_uqr(model, to)
     write_atomically({output: [converted.data]})
     say(f"{output}: {len(converted.data):,} bytes, {converted.format}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from uqfc.cli.console import print_json, print_table, say
+from uqfc.cli.options import AsJson
 from uqfc.cli.run import Binary
-from uqfc.cli.targets import AsJson
 from uqfc_runtime import ModelInfo, TensorInfo
 from uqfc_runtime.artifact import read_artifact
 
 
 def inspect(binary: Binary, as_json: AsJson = False) -> None:
-    """Show a binary's inputs, outputs, target, memory, and what was decided for each layer."""
+    """Show a binary's interface, and each layer's types. Its target and memory, too, and why a
+    layer has its types."""
     info = read_artifact(binary, runnable=False).info
     if as_json:
         print_json(info.raw)

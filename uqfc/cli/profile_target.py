@@ -10,6 +10,7 @@ import typer
 from uqfc.calibrated import calibrate_model
 from uqfc.cli.compile import parse_shape
 from uqfc.cli.console import print_table, progress, say
+from uqfc.cli.options import Shapes, TargetName
 from uqfc.errors import UqfcError
 from uqfc.latency import RUNS, WARMUP, LatencyTable, measure_latencies, require_runnable
 from uqfc.targets import load_target
@@ -21,20 +22,16 @@ def profile_target(
     calibrate: Annotated[
         Path, typer.Option(help="Calibration data: .npz, .npy, or a directory of images.")
     ],
-    target: Annotated[
-        str, typer.Option(help="A name of `uqfc targets`, `host`, or a FILE.toml.")
-    ] = "host",
+    target: TargetName = "host",
     dtype: Annotated[
-        list[str] | None, typer.Option(help="A type of weights; repeatable. Default: all.")
-    ] = None,
-    shape: Annotated[
         list[str] | None,
-        typer.Option(help="Shape of an input that has dynamic dimensions: NAME=1x3x224x224."),
+        typer.Option(metavar="TYPE", help="A type of weights; repeatable. Default: all."),
     ] = None,
+    shape: Shapes = None,
     runs: Annotated[int, typer.Option(min=1, help="Calls that count, of each type.")] = RUNS,
     warmup: Annotated[int, typer.Option(min=0, help="Calls before, that do not.")] = WARMUP,
 ) -> None:
-    """Measure a network's layers with every type of weights, on this machine."""
+    """Measure a network's layers with all types of weights. On this machine."""
     if output.suffix != ".json":
         raise UqfcError(f"{output}: a latency table's name ends in .json")
     require_runnable(load_target(target))

@@ -13,7 +13,7 @@ import typer
 from uqfc.cli.bit_widths import read_object
 from uqfc.cli.compile import parse_shape
 from uqfc.cli.console import complain, print_json, print_table, progress, say
-from uqfc.cli.targets import AsJson
+from uqfc.cli.options import AsJson, Shapes, TargetName, UseCache
 from uqfc.errors import UqfcError
 from uqfc.latency import LatencyTable
 from uqfc.search import Metric, SearchResult, search_bit_width
@@ -41,9 +41,7 @@ def search(
         Path | None,
         typer.Option(help="Their classes: .npy, or .npz with `labels`; by default in --data."),
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="A name of `uqfc targets`, `host`, or a FILE.toml.")
-    ] = "host",
+    target: TargetName = "host",
     space: Annotated[
         Path | None,
         typer.Option(help="JSON: weight types by pattern of layers; all by default."),
@@ -72,17 +70,12 @@ def search(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write accuracy over size: FILE.svg.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write everything found: FILE.json.")] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(help="Shape of an input that has dynamic dimensions: NAME=1x3x224x224."),
-    ] = None,
+    shape: Shapes = None,
     threads: Annotated[int, typer.Option(min=1, help="Most threads of one run.")] = 1,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Use what was compiled before.")
-    ] = True,
+    cache: UseCache = True,
     as_json: AsJson = False,
 ) -> None:
-    """Search the layers' weight types; status 3 where nothing meets the limits."""
+    """Search the layers' weight types. Status 3: nothing meets the limits."""
     check_outputs(output, plot, report)
     example = '{"*.dw": ["int8"], "head": ["int8", "int4"]}'
     given = None if space is None else read_object(space, "search space", example)

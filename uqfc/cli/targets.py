@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 import typer
 
 from uqfc.cli.console import print_json, print_table, say
+from uqfc.cli.options import AsJson
 from uqfc.errors import UqfcError
 from uqfc.targets import (
     Op,
@@ -17,8 +18,6 @@ from uqfc.targets import (
     missing_cpu_features,
     state_of,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _OPS: tuple[str, ...] = get_args(Op)
 
@@ -32,7 +31,7 @@ def targets(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the targets: which ops they have for which types of weights, and what runs here."""
+    """List the targets, or show one. For each type of weights: the ops that a device has it for."""
     if schema:
         if name is not None:
             raise UqfcError("--schema is of every table: give it without a name")
@@ -75,9 +74,8 @@ def _show_matrix(tables: list[Target]) -> None:
         for table in tables
     ]
     print_table(("target", "code", *dtypes), rows)
-    say(
-        f"weights for: {', '.join(f'{op[0]} {op}' for op in _OPS)}. `uqfc targets NAME`: all of one"
-    )
+    initials = ", ".join(f"{op[0]} {op}" for op in _OPS)
+    say(f"weights for: {initials}. `uqfc targets NAME` shows one in full")
 
 
 def _show(table: Target) -> None:

@@ -10,7 +10,7 @@ from uqfc.cli.run import Binary
 
 
 def verify(binary: Binary) -> None:
-    """Compare the bits of a binary's outputs with those recorded in it; status 1 if they differ."""
+    """Compare a binary's bits with those recorded in it. Status 1: they differ."""
     report = uqfc_runtime.verify(binary)
     say(str(report))
     if not report.ok:
