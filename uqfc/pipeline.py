@@ -10,6 +10,7 @@ from xdsl.passes import ModulePass, PassPipeline
 from xdsl.utils.exceptions import ArgSpecParseError, VerifyException
 
 from uqfc.codegen.pack_weights import PackWeightsPass
+from uqfc.codegen.place_concats import PlaceConcatsPass
 from uqfc.codegen.select_kernels import SelectKernelsPass, Tuner
 from uqfc.errors import UqfcError
 from uqfc.passes import all_passes
@@ -17,6 +18,7 @@ from uqfc.passes.canonicalize_weights import CanonicalizeWeightsPass
 from uqfc.passes.convert_to_float8 import ConvertToFloat8Pass
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 from uqfc.passes.form_kernels import FormKernelsPass
+from uqfc.passes.nest_concats import NestConcatsPass
 from uqfc.passes.plan_memory import PlanMemoryPass
 from uqfc.passes.support.verifying import Verifier
 from uqfc.passes.transpose_before_quantize import TransposeBeforeQuantizePass
@@ -114,8 +116,10 @@ def kernel_passes(target: str, tune: Tuner | None = None, threads: int = 1) -> l
     threads of one run.
     """
     return [
+        NestConcatsPass(),
         FormKernelsPass(),
         SelectKernelsPass(target, tune, threads),
         PackWeightsPass(target),
+        PlaceConcatsPass(target, threads),
         PlanMemoryPass(),
     ]

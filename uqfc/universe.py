@@ -21,6 +21,7 @@ DIALECTS = {
 
 CODEGEN_PASSES = {
     "pack-weights": "uqfc.codegen.pack_weights:PackWeightsPass",
+    "place-concats": "uqfc.codegen.place_concats:PlaceConcatsPass",
     "select-kernels": "uqfc.codegen.select_kernels:SelectKernelsPass",
 }
 """Passes that need the kernels, and so are not in ``uqfc.passes``."""

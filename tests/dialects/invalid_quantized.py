@@ -269,8 +269,23 @@ QKERNEL = [
         launch(attributes=' {chosen_by = "chance"}'),
         [f32(2)],
     ),
+    Invalid(
+        "qkernel.launch: pitches are one for each operand and the result",
+        launch(attributes=" {pitches = array<i64: 2>}"),
+        [f32(2)],
+    ),
+    Invalid(
+        "qkernel.launch: rows of (2,) are only 1 apart",
+        launch(attributes=" {pitches = array<i64: 1, 0>}"),
+        [f32(2)],
+    ),
+    Invalid(
+        "qkernel.launch: memref<2xf32, strided<[2]>> is not of rows 0 apart",
+        launch("%0 : memref<2xf32, strided<[2]>>"),
+        ["memref<2xf32, strided<[2]>>"],
+    ),
     Invalid("qkernel.view reaches outside the arena", view(128)),
-    Invalid("qkernel.view: offset is not a multiple of 64", view(32)),
+    Invalid("qkernel.view: offset is not a multiple of 4", view(33)),
 ]
 
 CASES = [*QUANT, *QNN, *FLOAT8, *QKERNEL]

@@ -14,6 +14,7 @@ from uqfc.passes.fold_constants import FoldConstantsPass
 from uqfc.passes.fold_padding import FoldPaddingPass
 from uqfc.passes.fuse_activation import FuseActivationPass
 from uqfc.passes.fuse_residual import FuseResidualPass
+from uqfc.passes.nest_concats import NestConcatsPass
 from uqfc.passes.sink_transposes import SinkTransposes
 from uqfc.pipeline import GRAPH_PASSES
 
@@ -24,6 +25,7 @@ EXACT: tuple[ModulePass, ...] = (
     FoldPaddingPass(),
     FuseActivationPass(),
     FuseResidualPass(),
+    NestConcatsPass(),
     SinkTransposes(),
 )
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uqfc.dialects import qkernel
-from uqfc.dialects.qkernel import as_tensor
 from uqfc.dialects.tensors import Array, element_of, numpy_dtype, shape_of
 from uqfc.interpreter.registry import contextual_meaning, meaning
 from uqfc.packing import DepthwiseLayout, PanelLayout
@@ -37,10 +36,10 @@ def arena(op: qkernel.ArenaOp) -> Array:
 
 @meaning(qkernel.ViewOp)
 def view(op: qkernel.ViewOp, memory: Array) -> Array:
-    kind = as_tensor(op.result.type)
-    dtype, shape = numpy_dtype(kind.get_element_type()), tuple(kind.get_shape())
-    count = int(np.prod(shape, dtype=np.int64))
-    return np.frombuffer(memory, dtype, count, op.offset.value.data).reshape(shape)
+    kind = op.result.type
+    dtype = numpy_dtype(kind.get_element_type())
+    strides = [dtype.itemsize * (stride or 0) for stride in kind.get_strides() or ()]
+    return np.ndarray(kind.get_shape(), dtype, memory.data, op.offset.value.data, strides)
 
 
 @contextual_meaning(qkernel.LaunchOp)

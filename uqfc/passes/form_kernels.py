@@ -23,6 +23,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from uqfc.dialects import nn, qnn
+from uqfc.dialects.layouts import root
 from uqfc.dialects.qkernel import LaunchOp, YieldOp
 from uqfc.dialects.tensors import int_tuple, shape_of, type_of
 from uqfc.dialects.traits import ReadsWithinBounds
@@ -137,13 +138,6 @@ def copy_of(value: SSAValue) -> LaunchOp:
     copy = nn.ReshapeOp(block.args[0], shape_of(value))
     block.add_ops([copy, YieldOp(copy)])
     return LaunchOp([value], Region(block))
-
-
-def root(value: SSAValue) -> SSAValue:
-    """The value whose memory ``value`` shares: reshapes move nothing."""
-    while isinstance(value.owner, nn.ReshapeOp):
-        value = value.owner.x
-    return value
 
 
 def shares_memory(op: Operation) -> bool:

@@ -6,27 +6,29 @@ first, each at the lowest offset that is free for its whole life (greedy by size
 ``SLACK`` readable bytes, because kernels may load whole vectors.
 
 The function then takes memrefs, inputs first, and returns nothing; ``nn.reshape`` becomes a second
-view of the same bytes.
+view of the same bytes. What is in place (``LaunchOp.in_place``) is a view of a part of the other's
+buffer, which lives as long as any of its parts; a launch with nothing left to move is dropped.
 
-Law: exact; two buffers overlap only if their lives do not.
+Law: exact; two buffers overlap only if their lives do not, and a part only what it is a part of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import FunctionType, MemRefType, ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from uqfc.dialects import nn
+from uqfc.dialects.layouts import Layout, parts_of, root, slice_of
 from uqfc.dialects.qkernel import ALIGNMENT, ArenaOp, LaunchOp, ViewOp, memref_bytes
-from uqfc.dialects.tensors import element_of, integer, shape_of
-from uqfc.passes.form_kernels import root
+from uqfc.dialects.tensors import element_of, integer, numpy_dtype, shape_of
 
 SLACK = 64
 """Readable bytes after every buffer."""
@@ -84,6 +86,54 @@ def memref(value: SSAValue) -> MemRefType[Attribute]:
     return MemRefType(element_of(value), list(shape_of(value)))
 
 
+Home: TypeAlias = tuple[SSAValue, Layout]
+"""The value whose buffer another is a part of, and where it is there."""
+
+
+def home_of(value: SSAValue, homes: Mapping[SSAValue, Home]) -> Home:
+    """Of any value of the arena: its own buffer, if it is not a part of another's."""
+    origin = root(value)
+    base, layout = homes.get(origin) or (origin, Layout.dense(shape_of(origin)))
+    reshaped = layout.reshaped(shape_of(value))
+    if reshaped is None:
+        raise ValueError(f"{value} is in place, but not as a tensor of rows")
+    return base, reshaped
+
+
+def find_homes(launches: Sequence[LaunchOp]) -> dict[SSAValue, Home]:
+    """The homes of values that are parts of others: see ``LaunchOp.in_place``.
+
+    Results of concatenations are found after what they are parts of, as that is computed later,
+    and slices after their operands.
+    """
+    homes: dict[SSAValue, Home] = {}
+    for launch in reversed(launches):
+        op = launch.meaning[-1]
+        if not launch.parts_in_place or not isinstance(op, nn.ConcatOp):
+            continue
+        base, whole = home_of(launch.outputs[0], homes)
+        layouts = parts_of(op, whole)
+        for part in launch.parts_in_place:
+            origin = root(launch.operand_of(op.inputs[part]))
+            layout = layouts[part].reshaped(shape_of(origin))
+            assert layout is not None
+            homes[origin] = base, layout
+    for launch in launches:
+        op = launch.meaning[-1]
+        if launch.parts_in_place and isinstance(op, nn.SliceOp):
+            base, whole = home_of(launch.operand_of(op.x), homes)
+            layout = slice_of(op, whole)
+            assert layout is not None
+            homes[launch.outputs[0]] = base, layout
+    return homes
+
+
+def moves_nothing(launch: LaunchOp) -> bool:
+    """Whether all elements of the result are there before the launch."""
+    op = launch.meaning[-1]
+    return len(launch.parts_in_place) == (len(op.inputs) if isinstance(op, nn.ConcatOp) else 1)
+
+
 class Plan:
     """The plan of one function and its application."""
 
@@ -95,22 +145,22 @@ class Plan:
         assert isinstance(last, ReturnOp)
         self.returns = last
         self.results = list(last.operands)
+        self.homes = find_homes(self.launches)
 
     def run(self) -> None:
+        owners: dict[SSAValue | LaunchOp, Buffer] = {}
         reads = last_reads(self.launches)
-        buffers: list[Buffer] = []
-        owners: list[SSAValue | LaunchOp] = []
         for step, launch in enumerate(self.launches):
             value = launch.outputs[0]
             if value not in self.results:
-                size = padded(memref_bytes(value.type))
-                buffers.append(Buffer(size, step, reads.get(value, step)))
-                owners.append(value)
+                base, _ = home_of(value, self.homes)
+                first = owners[base].first if base in owners else step
+                last = max(reads.get(value, step), owners[base].last if base in owners else step)
+                owners[base] = Buffer(padded(memref_bytes(base.type)), first, last)
             if launch.scratch_bytes is not None and launch.scratch_bytes.value.data:
                 size = padded(launch.scratch_bytes.value.data)
-                buffers.append(Buffer(size, step, step))
-                owners.append(launch)
-        offsets, total = place(buffers)
+                owners[launch] = Buffer(size, step, step)
+        offsets, total = place(owners.values())
         self.apply(dict(zip(owners, offsets, strict=True)), total)
 
     def apply(self, offsets: dict[SSAValue | LaunchOp, int], total: int) -> None:
@@ -122,17 +172,17 @@ class Plan:
         for value in self.results:
             count = len(self.block.args)
             places[value] = self.block.insert_arg(memref(value), count)
-        for launch in self.launches:
-            value = launch.outputs[0]
-            if value not in places:
-                view = ViewOp(arena, offsets[value], shape_of(value), element_of(value))
-                Rewriter.insert_op(view, InsertPoint.before(launch))
+        for op in list(self.block.ops):
+            value = moved_by(op)
+            if value is not None and value not in places:
+                view = self.view(arena, value, offsets)
+                Rewriter.insert_op(view, InsertPoint.before(op))
                 places[value] = view.result
+        for launch in self.launches:
             if launch in offsets:
                 launch.properties["scratch"] = integer(offsets[launch])
-        self.alias_reshapes(arena, offsets, places)
-        for launch in self.launches:
-            write_into(launch, places)
+            if not moves_nothing(launch):
+                write_into(launch, places)
         Rewriter.replace_op(self.returns, ReturnOp())
         for op in reversed(list(self.block.ops)):
             if isinstance(op, nn.ReshapeOp) or (isinstance(op, LaunchOp) and op.outputs):
@@ -141,18 +191,22 @@ class Plan:
             [a.type for a in self.block.args], []
         )
 
-    def alias_reshapes(
-        self,
-        arena: ArenaOp,
-        offsets: dict[SSAValue | LaunchOp, int],
-        places: dict[SSAValue, SSAValue],
-    ) -> None:
-        """A reshape becomes another view of the bytes of its operand, which are in the arena."""
-        for op in [o for o in self.block.ops if isinstance(o, nn.ReshapeOp)]:
-            offset = offsets[root(op.x)]
-            view = ViewOp(arena, offset, shape_of(op.result), element_of(op.result))
-            Rewriter.insert_op(view, InsertPoint.before(op))
-            places[op.result] = view.result
+    def view(
+        self, arena: ArenaOp, value: SSAValue, offsets: Mapping[SSAValue | LaunchOp, int]
+    ) -> ViewOp:
+        """The bytes of a value, which are in the arena."""
+        base, layout = home_of(value, self.homes)
+        element, pitch = element_of(value), layout.pitch
+        assert pitch is not None
+        offset = offsets[base] + layout.offset * numpy_dtype(element).itemsize
+        return ViewOp(arena, offset, shape_of(value), element, pitch)
+
+
+def moved_by(op: Operation) -> SSAValue | None:
+    """The value of the arena that an op gives: that of a kernel, or another view of it."""
+    if isinstance(op, nn.ReshapeOp):
+        return op.result
+    return op.outputs[0] if isinstance(op, LaunchOp) else None
 
 
 def write_into(launch: LaunchOp, places: dict[SSAValue, SSAValue]) -> None:

@@ -84,8 +84,8 @@ class AmxConvSpec(AmxSpec[ConvDims]):
         arguments += [offsets, padded_rows, *_geometry(dims, strip)]
         arguments += [dims.height, strip.image_line, strip.left, strip.copied]
         arguments += [strip.filled, strip.filled, scalars.pad_value]
-        channels = dims.out_channels
-        arguments += self.product.arguments(inner, self.layout(dims), channels, channels)
+        distances = dims.ldc, dims.out_channels
+        arguments += self.product.arguments(inner, self.layout(dims), *distances)
         function = self.emit(b.module, b.isa)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
 

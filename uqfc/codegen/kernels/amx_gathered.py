@@ -68,8 +68,8 @@ class AmxGatheredSpec(AmxSpec[ConvDims]):
         arguments: list[Pointer | Value | int] = [operands.x, *pixels, self.strip_rows(dims)]
         arguments += [operands.scratch, _row_bytes(dims)]
         arguments += gather_arguments(dims, scalars.pad_value)
-        channels = dims.out_channels
-        arguments += self.product.arguments(inner, self.layout(dims), channels, channels)
+        distances = dims.ldc, dims.out_channels
+        arguments += self.product.arguments(inner, self.layout(dims), *distances)
         function = self.emit(b.module, b.isa)
         b.call(function, *arguments, *self.epilogue.scalar_values(scalars))
 

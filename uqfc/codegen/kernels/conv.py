@@ -122,7 +122,7 @@ class ConvSpec(PanelConstants[ConvDims]):
             inner,
             layout,
             self._rows_bytes(dims),
-            dims.out_channels,
+            dims.ldc,
             dims.out_channels,
             scalars.int16_steps,
         )

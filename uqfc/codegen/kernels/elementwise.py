@@ -31,6 +31,7 @@ from uqfc.codegen.kernels.tensor import (
 )
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import LANES, Pointer
+from uqfc.dialects.layouts import row_strides
 
 MAX_INTERLEAVED = 4
 GRANULE = 4 * LANES
@@ -60,6 +61,8 @@ class Step:
 class ElementwiseKernel(FunctionKernel):
     """``steps`` over ``inputs``; the last step's value is the result, of shape ``shape``.
 
+    ``pitch``: elements from row to row of the result, as ``row_strides`` takes them; rows are of
+    more than one element then.
     ValueError if an input does not broadcast or an op does not take its operands.
     """
 
@@ -67,6 +70,7 @@ class ElementwiseKernel(FunctionKernel):
     shape: Shape
     inputs: tuple[Input, ...]
     steps: tuple[Step, ...]
+    pitch: int = 0
 
     def __post_init__(self) -> None:
         if not self.steps or not self.inputs:
@@ -93,7 +97,7 @@ class ElementwiseKernel(FunctionKernel):
             broadcast_strides(i.shape, i.strides or dense_strides(i.shape), self.shape)
             for i in self.inputs
         ]
-        return collapse(self.shape, [*strides, dense_strides(self.shape)])
+        return collapse(self.shape, [*strides, row_strides(self.shape, self.pitch)])
 
     @cached_property
     def interleaved(self) -> int:
@@ -101,7 +105,8 @@ class ElementwiseKernel(FunctionKernel):
         sizes = self.walk.sizes
         if len(sizes) < 2 or not 1 < sizes[-1] <= MAX_INTERLEAVED or sizes[-2] < LANES:
             return 0
-        planar = all(s[-2] in (0, 1) for s in self.walk.strides[:-1])
+        *inputs, result = self.walk.strides
+        planar = result[-2] == sizes[-1] and all(s[-2] in (0, 1) for s in inputs)
         return sizes[-1] if planar else 0
 
     @cached_property

@@ -112,8 +112,8 @@ class FloatConvKernel(FunctionKernel):
     ) -> list[Argument]:
         d = self.dims
         bias, residual = next_inputs(self.epilogue, inputs)
-        n, pitch = d.out_channels // d.groups, d.out_channels * 4
-        tail: list[Argument] = [inputs[1], bias, residual, pitch, out, pitch]
+        n = d.out_channels // d.groups
+        tail: list[Argument] = [inputs[1], bias, residual, d.out_channels * 4, out, d.ldc * 4]
         if self._pointwise:
             return [inputs[0], d.taps * 4, *tail, d.pixels, n, d.taps]
         assert scratch is not None

@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from uqfc.codegen.kernels.tensor import Shape
+from uqfc.dialects.layouts import row_strides
 
 
 def dense_strides(shape: Shape) -> Shape:
     """Strides in elements of a row-major tensor."""
-    strides: list[int] = []
-    step = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
+    return row_strides(shape)
 
 
 def broadcast_strides(shape: Shape, strides: Shape, target: Shape) -> Shape:

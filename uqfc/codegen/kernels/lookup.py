@@ -25,14 +25,19 @@ ROW = 16
 
 @dataclass(frozen=True)
 class LookupKernel(FunctionKernel):
-    """Inputs: x u8 [count], table u8 [256]. ``out`` may be x."""
+    """Inputs: x u8 [rows, count], table u8 [256]. ``out`` may be x.
+
+    ``pitches``: bytes from row to row of x and of ``out``, for more than one row.
+    """
 
     isa: Isa
     count: int
+    rows: int = 1
+    pitches: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
-        return f"u8_lookup__{self.isa.name}"
+        return f"u8_lookup{'_rows' if self.rows > 1 else ''}__{self.isa.name}"
 
     @property
     def lanes(self) -> int:
@@ -40,31 +45,49 @@ class LookupKernel(FunctionKernel):
         return {"vnni512": 64, "avx2": 32}.get(self.isa.name, 0)
 
     def emit(self, module: Any) -> Any:
-        """``f(x, table, out, count)``."""
+        """``f(x, table, out, count)``, of rows also ``(…, rows, x_pitch, out_pitch)``."""
         if function := find_function(module, self.name):
             return function
         parameters = {"x": "ptr", "table": "ptr", "out": "ptr", "count": "i64"}
+        if self.rows > 1:
+            parameters |= dict.fromkeys(("rows", "x_pitch", "out_pitch"), "i64")
         b = Builder.function(module, self.isa, self.name, internal=True, **parameters)
-        count = b.value("count")
-        done = b.i64(0)
-        if self.lanes:
-            done = whole_vectors(count, self.lanes)
-            self._vectors(b, done)
-        with b.loop(done, count) as i:
-            index = b.pointer("x").load("i8", i, 0).zext("i64")
-            b.pointer("out").store(b.pointer("table").load("i8", index, 0), i)
+        done = whole_vectors(b.value("count"), self.lanes) if self.lanes else b.i64(0)
+        lookup = self._vectors(b) if self.lanes else None
+        if self.rows == 1:
+            self._row(b, lookup, done, b.pointer("x"), b.pointer("out"))
+            return b.ret()
+        with b.loop(0, b.value("rows")) as row:
+            x = b.pointer("x") + row * b.value("x_pitch")
+            self._row(b, lookup, done, x, b.pointer("out") + row * b.value("out_pitch"))
         return b.ret()
 
-    def _vectors(self, b: Builder, count: Value) -> None:
+    def _row(
+        self, b: Builder, lookup: Lookup | None, done: Value, x: Pointer, out: Pointer
+    ) -> None:
+        """``done`` elements in vectors, then the others: one by one, but of many rows together."""
+        count = b.value("count")
+        if lookup is not None:
+            with b.loop(0, done, self.lanes) as i:
+                out.store(lookup(x.load("i8", i, self.lanes)), i)
+            if self.rows > 1 and self.isa.masked_memory:
+                rest = count - done
+                with b.when(rest.ne(0)):
+                    out.store_first(lookup(x.load_first("i8", rest, done, self.lanes)), rest, done)
+                return
+        with b.loop(done, count) as i:
+            index = x.load("i8", i, 0).zext("i64")
+            out.store(b.pointer("table").load("i8", index, 0), i)
+
+    def _vectors(self, b: Builder) -> Lookup:
         table, permutes = b.pointer("table"), "+avx512vbmi" in self.isa.features
-        lookup = _by_permutes(b, table) if permutes else _by_shuffles(b, table, self.lanes)
-        with b.loop(0, count, self.lanes) as i:
-            b.pointer("out").store(lookup(b.pointer("x").load("i8", i, self.lanes)), i)
+        return _by_permutes(b, table) if permutes else _by_shuffles(b, table, self.lanes)
 
     def arguments(
         self, inputs: Sequence[Pointer], out: Pointer, scratch: Pointer | None
     ) -> list[Argument]:
-        return [inputs[0], inputs[1], out, self.count]
+        rows = [self.rows, *self.pitches] if self.rows > 1 else []
+        return [inputs[0], inputs[1], out, self.count, *rows]
 
 
 def _by_permutes(b: Builder, table: Pointer) -> Lookup:

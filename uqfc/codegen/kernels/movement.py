@@ -1,7 +1,8 @@
 """Transpose, slice, pad, concat and broadcast as strided copies of any element type.
 
 Each constructor takes the shapes and properties of the ``nn`` op of its name and gives a
-``MovementKernel``. Inputs are read within their bounds only.
+``MovementKernel``. Inputs are read within their bounds only. ``pitches``: elements from row to row
+of each input, then of the result, as ``row_strides`` takes them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from uqfc.codegen.kernels.copying import CopyKernel, FillKernel
 from uqfc.codegen.kernels.geometry import broadcast_strides, dense_strides
 from uqfc.codegen.kernels.tensor import DTYPE_BYTES, Dtype, Shape, TensorKernel, product
 from uqfc.codegen.vector import Pointer
+from uqfc.dialects.layouts import row_strides
 
 PadMode: TypeAlias = Literal["constant", "reflect", "edge", "wrap"]
 
@@ -58,44 +60,65 @@ class MovementKernel(TensorKernel):
             copy.call(b, [inputs[source]], out)
 
 
-def transpose(isa: Isa, dtype: Dtype, shape: Shape, permutation: Shape) -> MovementKernel:
-    strides = dense_strides(shape)
+def transpose(
+    isa: Isa, dtype: Dtype, shape: Shape, permutation: Shape, pitches: Shape = (0, 0)
+) -> MovementKernel:
+    strides = row_strides(shape, pitches[0])
     sizes = tuple(shape[p] for p in permutation)
     steps = tuple(strides[p] for p in permutation)
-    copy = CopyKernel(isa, DTYPE_BYTES[dtype], sizes, steps, dense_strides(sizes))
+    copy = CopyKernel(isa, DTYPE_BYTES[dtype], sizes, steps, row_strides(sizes, pitches[1]))
     return MovementKernel(isa, ((0, copy),))
 
 
-def broadcast(isa: Isa, dtype: Dtype, shape: Shape, target: Shape) -> MovementKernel:
+def broadcast(
+    isa: Isa, dtype: Dtype, shape: Shape, target: Shape, pitches: Shape = (0, 0)
+) -> MovementKernel:
     """ValueError if ``shape`` does not broadcast to ``target``."""
-    steps = broadcast_strides(shape, dense_strides(shape), target)
-    copy = CopyKernel(isa, DTYPE_BYTES[dtype], target, steps, dense_strides(target))
+    steps = broadcast_strides(shape, row_strides(shape, pitches[0]), target)
+    copy = CopyKernel(isa, DTYPE_BYTES[dtype], target, steps, row_strides(target, pitches[1]))
     return MovementKernel(isa, ((0, copy),))
 
 
 def slice_tensor(
-    isa: Isa, dtype: Dtype, shape: Shape, starts: Shape, steps: Shape, sizes: Shape
+    isa: Isa,
+    dtype: Dtype,
+    shape: Shape,
+    starts: Shape,
+    steps: Shape,
+    sizes: Shape,
+    pitches: Shape = (0, 0),
 ) -> MovementKernel:
     """``out[i] = x[starts + i * steps]`` for i below ``sizes``; steps may be negative."""
-    strides = dense_strides(shape)
+    strides = row_strides(shape, pitches[0])
     offset = sum(s * start for s, start in zip(strides, starts, strict=True))
     moves = tuple(s * step for s, step in zip(strides, steps, strict=True))
     width = DTYPE_BYTES[dtype]
-    copy = CopyKernel(isa, width, sizes, moves, dense_strides(sizes), in_offset=offset)
+    target = row_strides(sizes, pitches[1])
+    copy = CopyKernel(isa, width, sizes, moves, target, in_offset=offset)
     return MovementKernel(isa, ((0, copy),) if product(sizes) else ())
 
 
-def concat(isa: Isa, dtype: Dtype, shapes: Sequence[Shape], axis: int) -> MovementKernel:
+def concat(
+    isa: Isa,
+    dtype: Dtype,
+    shapes: Sequence[Shape],
+    axis: int,
+    pitches: Sequence[int] | None = None,
+    in_place: Sequence[int] = (),
+) -> MovementKernel:
+    """Inputs ``in_place`` are there before: they are not copied."""
+    pitches = pitches or (0,) * (len(shapes) + 1)
     total = sum(s[axis] for s in shapes)
     result = (*shapes[0][:axis], total, *shapes[0][axis + 1 :])
-    strides = dense_strides(result)
+    strides = row_strides(result, pitches[-1])
     copies: list[tuple[int, CopyKernel]] = []
     start = 0
     for i, shape in enumerate(shapes):
         offset = start * strides[axis]
         width = DTYPE_BYTES[dtype]
-        copy = CopyKernel(isa, width, shape, dense_strides(shape), strides, out_offset=offset)
-        if product(shape):
+        source = row_strides(shape, pitches[i])
+        copy = CopyKernel(isa, width, shape, source, strides, out_offset=offset)
+        if product(shape) and i not in in_place:
             copies.append((i, copy))
         start += shape[axis]
     return MovementKernel(isa, tuple(copies))

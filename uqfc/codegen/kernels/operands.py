@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from uqfc.codegen.vector import Pointer
 
@@ -32,6 +32,8 @@ class ConvDims:
     """A dense NHWC convolution. Padding at the end is implied by the output size.
 
     Kernel weights are [out_channels, kernel_height, kernel_width, in_channels / groups].
+    ``pitch``: elements from an output pixel to the next, 0: ``out_channels``. What takes as long
+    with any is the same problem: it is not in the ``repr``.
     """
 
     batch: int
@@ -46,6 +48,12 @@ class ConvDims:
     dilation: tuple[int, int] = (1, 1)
     pad_begin: tuple[int, int] = (0, 0)
     groups: int = 1
+    pitch: int = field(default=0, repr=False)
+
+    @property
+    def ldc(self) -> int:
+        """As in ``GemmDims``."""
+        return self.pitch or self.out_channels
 
     @property
     def pixels(self) -> int:

@@ -62,7 +62,8 @@ class PoolKernel(FunctionKernel):
     @property
     def structure(self) -> str:
         """What of the sizes the code depends on."""
-        return f"{self.lanes}{'_dilated' if self.dilated else ''}"
+        apart = "_rows" if self.dims.pitch else ""
+        return f"{self.lanes}{'_dilated' if self.dilated else ''}{apart}"
 
     def parameters(self) -> dict[str, str]:
         """More parameters of the emitted function, after ``PARAMETERS``."""
@@ -81,10 +82,11 @@ class PoolKernel(FunctionKernel):
         """Lanes to store; ``count`` (i64) taps were inside."""
 
     def emit(self, module: Any) -> Any:
-        """``f(x, out, *window.PARAMETERS, *parameters)``."""
+        """``f(x, out, *window.PARAMETERS, pitch if there is one, *parameters)``."""
         if function := find_function(module, self.name):
             return function
         parameters = {"x": "ptr", "out": "noalias", **dict.fromkeys(PARAMETERS, "i64")}
+        parameters |= {"pitch": "i64"} if self.dims.pitch else {}
         parameters |= self.parameters()
         b = Builder.function(module, self.isa, self.name, internal=True, **parameters)
         self._loops(b)
@@ -92,6 +94,7 @@ class PoolKernel(FunctionKernel):
 
     def _loops(self, b: Builder) -> None:
         channels, out_width = b.value("channels"), b.value("out_width")
+        pitch = b.value("pitch") if self.dims.pitch else channels
         line = b.value("width") * channels * self.in_bytes
         image_bytes = b.value("height") * line
         with nest(b, [b.value("batch"), b.value("out_height")]) as (image, row):
@@ -100,7 +103,7 @@ class PoolKernel(FunctionKernel):
             out_line = (image * b.value("out_height") + row) * out_width
             with b.loop(0, out_width) as column:
                 left, right, x = taps_inside(b, "x", column, dilated=self.dilated)
-                out = b.pointer("out") + (out_line + column) * channels * self.out_bytes
+                out = b.pointer("out") + (out_line + column) * pitch * self.out_bytes
                 count = _extent(top, bottom) * _extent(left, right)
                 with b.loop(0, channels, self.lanes) as channel:
                     state = [self.initial(b)]
@@ -128,7 +131,8 @@ class PoolKernel(FunctionKernel):
         begin, end = part.share(self.dims.out_height)
         shared = list(arguments)
         height, pad = (2 + PARAMETERS.index(name) for name in ("out_height", "pad_y"))
-        row_bytes = self.dims.out_width * self.dims.channels * self.out_bytes
+        pixel = self.dims.pitch or self.dims.channels
+        row_bytes = self.dims.out_width * pixel * self.out_bytes
         shared[1] = cast(Pointer, arguments[1]) + begin * row_bytes
         shared[height] = end - begin
         shared[pad] = -(begin * self.dims.stride[0]) + self.dims.pad_begin[0]

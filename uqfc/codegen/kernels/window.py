@@ -31,7 +31,8 @@ PARAMETERS = (
 class WindowDims:
     """A window over [batch, height, width, channels].
 
-    Padding at the end follows from the size of the output.
+    Padding at the end follows from the size of the output. ``pitch``: elements from an output pixel
+    to the next, 0: ``channels``.
     """
 
     batch: int
@@ -44,6 +45,7 @@ class WindowDims:
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     pad_begin: tuple[int, int] = (0, 0)
+    pitch: int = 0
 
     @property
     def is_global(self) -> bool:
@@ -54,10 +56,11 @@ class WindowDims:
 
     @property
     def arguments(self) -> list[Argument]:
-        """In the order of ``PARAMETERS``."""
+        """In the order of ``PARAMETERS``, then the pitch if there is one."""
         image = (self.batch, self.height, self.width, self.channels)
         pairs = (self.kernel, self.stride, self.dilation, self.pad_begin)
-        return [*image, self.out_height, self.out_width, *(v for pair in pairs for v in pair)]
+        sizes = [*image, self.out_height, self.out_width, *(v for pair in pairs for v in pair)]
+        return [*sizes, self.pitch] if self.pitch else [*sizes]
 
 
 def taps_inside(

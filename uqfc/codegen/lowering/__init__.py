@@ -9,10 +9,26 @@ from uqfc.codegen.lowering import (
     integer_layers,
     tensor_ops,
 )
-from uqfc.codegen.lowering.registry import LOWERINGS, Choice, alternatives, choose, lowering
+from uqfc.codegen.lowering.registry import (
+    LOWERINGS,
+    RESULT,
+    Choice,
+    alternatives,
+    choose,
+    lowering,
+)
 from uqfc.codegen.lowering.tensor_ops import tensor_choice
 
 FAMILIES = (elementwise, float_layers, float8_layers, integer_layers, tensor_ops)
 """Modules whose import registers lowerings."""
 
-__all__ = ["FAMILIES", "LOWERINGS", "Choice", "alternatives", "choose", "lowering", "tensor_choice"]
+__all__ = [
+    "FAMILIES",
+    "LOWERINGS",
+    "RESULT",
+    "Choice",
+    "alternatives",
+    "choose",
+    "lowering",
+    "tensor_choice",
+]

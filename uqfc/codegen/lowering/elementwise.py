@@ -25,12 +25,12 @@ from uqfc.codegen.kernels.elementwise_ops import (
     Unary,
 )
 from uqfc.codegen.kernels.elementwise_quantized import AddQuantized, MulQuantized
-from uqfc.codegen.kernels.geometry import dense_strides
 from uqfc.codegen.kernels.tensor import Dtype, TensorKernel
-from uqfc.codegen.lowering.registry import Choice, lowering
+from uqfc.codegen.lowering.registry import RESULT, Choice, lowering
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
+from uqfc.dialects.layouts import row_strides
 from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.qnn import format_of
 from uqfc.dialects.tensors import (
@@ -138,14 +138,15 @@ def emit_kernel(
         kernel.call_part(b, inputs, out, scratch, part)
 
 
-def source(value: SSAValue) -> tuple[int, Input]:
+def source(launch: LaunchOp, value: SSAValue) -> tuple[int, Input]:
     """The operand of the launch behind a value of its body, and how it is read."""
     if isinstance(value, BlockArgument):
-        return value.index, Input(dtype_of(value), shape_of(value))
+        shape, pitch = shape_of(value), launch.pitch(value.index)
+        return value.index, Input(dtype_of(value), shape, row_strides(shape, pitch))
     transpose = value.owner
     if not isinstance(transpose, nn.TransposeOp) or not isinstance(transpose.x, BlockArgument):
         raise ValueError("an elementwise kernel reads operands or transposes of operands")
-    strides = dense_strides(shape_of(transpose.x))
+    strides = row_strides(shape_of(transpose.x), launch.pitch(transpose.x.index))
     permuted = tuple(strides[p] for p in int_tuple(transpose.permutation))
     return transpose.x.index, Input(dtype_of(value), shape_of(value), permuted)
 
@@ -160,7 +161,7 @@ def elementwise(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
     for value in (v for o in chain for v in o.operands):
         if value in inside or value in places:
             continue
-        index, how = source(value)
+        index, how = source(launch, value)
         places[value] = len(inputs)
         operands.append(index)
         inputs.append(how)
@@ -172,7 +173,8 @@ def elementwise(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
             before = len(inputs) + len(steps) - 1
             steps.append(Step(Unary(activation.data), (before,)))
         places[o.results[0]] = len(inputs) + len(steps) - 1
-    kernel = ElementwiseKernel(isa, shape_of(op.results[0]), tuple(inputs), tuple(steps))
+    shape, pitch = shape_of(op.results[0]), launch.pitch(RESULT)
+    kernel = ElementwiseKernel(isa, shape, tuple(inputs), tuple(steps), pitch)
 
     def emit_call(
         b: Builder,
@@ -183,4 +185,7 @@ def elementwise(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
     ) -> None:
         emit_kernel(kernel, b, [pointers[i] for i in operands], out, scratch, part)
 
-    return Choice(kernel.name, emit_call, kernel.scratch_bytes, kernel.splits)
+    in_vectors = [RESULT] if shape[-1:] > (1,) else []
+    pitched = frozenset([*operands, *in_vectors])
+    splits, scratch = kernel.splits, kernel.scratch_bytes
+    return Choice(kernel.name, emit_call, scratch, splits, pitched=pitched)

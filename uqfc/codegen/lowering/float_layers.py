@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from uqfc.codegen.isa import Isa
@@ -10,7 +11,7 @@ from uqfc.codegen.kernels.float_depthwise import MOST_TAPS, FloatDepthwiseKernel
 from uqfc.codegen.kernels.float_linear import LinearKernel, MatmulKernel
 from uqfc.codegen.kernels.float_product import FloatEpilogue
 from uqfc.codegen.lowering.geometry import conv_dims
-from uqfc.codegen.lowering.registry import Choice, lowering
+from uqfc.codegen.lowering.registry import RESULT, Choice, lowering
 from uqfc.codegen.lowering.tensor_ops import tensor_choice
 from uqfc.dialects import nn
 from uqfc.dialects.qkernel import LaunchOp
@@ -27,7 +28,8 @@ def conv2d(launch: LaunchOp, op: nn.Conv2dOp, isa: Isa) -> Choice:
     dims, epilogue = conv_dims(op), epilogue_of(op)
     if op.is_depthwise and dims.kernel[0] * dims.kernel[1] <= MOST_TAPS:
         return tensor_choice(FloatDepthwiseKernel(isa, dims, epilogue), op.operands)
-    return tensor_choice(FloatConvKernel(isa, dims, epilogue), op.operands)
+    kernel = FloatConvKernel(isa, replace(dims, pitch=launch.pitch(RESULT)), epilogue)
+    return tensor_choice(kernel, op.operands, pitched=[RESULT])
 
 
 @lowering(nn.LinearOp)

@@ -38,6 +38,7 @@ from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.codegen.lowering.constant_facts import STORAGES, known_of, weights_fit_int16
 from uqfc.codegen.lowering.geometry import conv_dims
 from uqfc.codegen.lowering.registry import (
+    RESULT,
     Choice,
     choose,
     constant_operand,
@@ -80,6 +81,27 @@ class LayerKernel:
     @property
     def scratch_bytes(self) -> int:
         return self.spec.scratch_bytes(self.dims)  # pyright: ignore[reportArgumentType]
+
+    def pitched(self, launch: LaunchOp, op: IntegerLayerOp) -> LayerKernel:
+        """The same kernel for operands and a result whose rows are apart."""
+        if launch.pitches is None or isinstance(self.spec, DepthwiseSpec):
+            return self
+        out = launch.pitch(RESULT)
+        if isinstance(self.dims, ConvDims):
+            return replace(self, dims=replace(self.dims, pitch=out))
+        lda = launch.pitch(operand_index(source_of(op))) or self.dims.lda
+        ldr = launch.pitch(operand_index(op.residual)) if op.residual is not None else 0
+        rows = replace(self.dims, lda=lda, ldc=out or self.dims.ldc, ldr=ldr or self.dims.ldr)
+        return replace(self, dims=rows)
+
+    def may_be_pitched(self, op: IntegerLayerOp) -> frozenset[int]:
+        """Operands, and ``RESULT``, whose rows ``pitched`` is for."""
+        match self.dims:
+            case ConvDims():
+                return frozenset() if isinstance(self.spec, DepthwiseSpec) else frozenset({RESULT})
+            case GemmDims():
+                operands = [source_of(op), *([] if op.residual is None else [op.residual])]
+                return frozenset({RESULT, *map(operand_index, operands)})
 
     @property
     def estimate(self) -> float:
@@ -216,8 +238,8 @@ def integer_layer(launch: LaunchOp, op: IntegerLayerOp, isa: Isa) -> list[Choice
     return [layer_choice(launch, op, kernel) for kernel in layer_kernels(launch, op, isa)]
 
 
-def layer_choice(launch: LaunchOp, op: IntegerLayerOp, kernel: LayerKernel) -> Choice:
-    scalars = scalars_of(op)
+def layer_choice(launch: LaunchOp, op: IntegerLayerOp, dense: LayerKernel) -> Choice:
+    kernel, scalars = dense.pitched(launch, op), scalars_of(op)
     x, weight, addend, multiplier = (
         operand_index(v) for v in (source_of(op), op.weight, op.addend, op.multiplier)
     )
@@ -248,6 +270,7 @@ def layer_choice(launch: LaunchOp, op: IntegerLayerOp, kernel: LayerKernel) -> C
         kernel.scratch_bytes,
         kernel.splits,
         {addend: kernel.pad, multiplier: kernel.pad},
-        repr(kernel.dims),
-        kernel.estimate,
+        repr(dense.dims),
+        dense.estimate,
+        dense.may_be_pitched(op),
     )

@@ -30,6 +30,8 @@ EmitCall: TypeAlias = Callable[
 ]
 """``emit(builder, operand pointers, result, scratch, part)``: one part's share, or all of it."""
 Layout: TypeAlias = Callable[[Array], Array]
+RESULT = -1
+"""In the place of an operand's index: the result."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Choice:
     ``problem``: all that the time of this kernel and its alternatives depends on, except
     the ``int16_steps`` of AVX2 tiles: layers that differ only in weights share one measurement.
     ``estimate``: cycles by the cost model, to compare with those of alternatives.
+    ``pitched``: operands, and ``RESULT``, whose rows may be any distance apart.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Choice:
     layouts: Mapping[int, Layout] = field(default_factory=dict[int, Layout])
     problem: str = ""
     estimate: float = 0.0
+    pitched: frozenset[int] = frozenset()
 
 
 Lowering: TypeAlias = Callable[[LaunchOp, Any, Isa], Choice | Sequence[Choice]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import cast
 
 from xdsl.ir import Operation, SSAValue
@@ -22,7 +23,7 @@ from uqfc.codegen.kernels.take import GatherKernel, InterpolateKernel
 from uqfc.codegen.kernels.tensor import TensorKernel
 from uqfc.codegen.kernels.window import WindowDims
 from uqfc.codegen.lowering.elementwise import dtype_of, emit_kernel
-from uqfc.codegen.lowering.registry import Choice, lowering, operand_index
+from uqfc.codegen.lowering.registry import RESULT, Choice, lowering, operand_index
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects import nn, qnn
@@ -30,8 +31,10 @@ from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.tensors import element_count, int_tuple, shape_of
 
 
-def tensor_choice(kernel: TensorKernel, operands: Sequence[SSAValue]) -> Choice:
-    """A kernel whose inputs are these values of the launch's body."""
+def tensor_choice(
+    kernel: TensorKernel, operands: Sequence[SSAValue], pitched: Iterable[int] = ()
+) -> Choice:
+    """A kernel whose inputs are these values of the launch's body; ``pitched`` as in ``Choice``."""
     places = [operand_index(v) for v in operands]
 
     def emit_call(
@@ -43,24 +46,26 @@ def tensor_choice(kernel: TensorKernel, operands: Sequence[SSAValue]) -> Choice:
     ) -> None:
         emit_kernel(kernel, b, [inputs[i] for i in places], out, scratch, part)
 
-    return Choice(kernel.name, emit_call, kernel.scratch_bytes, kernel.splits)
+    splits, scratch = kernel.splits, kernel.scratch_bytes
+    return Choice(kernel.name, emit_call, scratch, splits, pitched=frozenset(pitched))
 
 
-def movement_kernel(op: Operation, isa: Isa) -> TensorKernel:
+def movement_kernel(launch: LaunchOp, op: Operation, isa: Isa) -> TensorKernel:
     dtype, shape = dtype_of(op.operands[0]), shape_of(op.operands[0])
+    pitches = tuple(launch.pitch(i) for i in (*map(operand_index, op.operands), RESULT))
     match op:
         case nn.ReshapeOp():
-            return movement.broadcast(isa, dtype, shape, shape)
+            return movement.broadcast(isa, dtype, shape, shape, pitches)
         case nn.TransposeOp():
-            return movement.transpose(isa, dtype, shape, int_tuple(op.permutation))
+            return movement.transpose(isa, dtype, shape, int_tuple(op.permutation), pitches)
         case nn.BroadcastOp():
-            return movement.broadcast(isa, dtype, shape, shape_of(op.result))
+            return movement.broadcast(isa, dtype, shape, shape_of(op.result), pitches)
         case nn.SliceOp():
-            starts, steps = int_tuple(op.starts), int_tuple(op.steps)
-            return movement.slice_tensor(isa, dtype, shape, starts, steps, shape_of(op.result))
+            starts, steps, sizes = int_tuple(op.starts), int_tuple(op.steps), shape_of(op.result)
+            return movement.slice_tensor(isa, dtype, shape, starts, steps, sizes, pitches)
         case nn.ConcatOp():
-            shapes = [shape_of(v) for v in op.inputs]
-            return movement.concat(isa, dtype, shapes, op.axis.value.data)
+            shapes, axis = [shape_of(v) for v in op.inputs], op.axis.value.data
+            return movement.concat(isa, dtype, shapes, axis, pitches, launch.parts_in_place)
         case nn.PadOp():
             low, high = int_tuple(op.low), int_tuple(op.high)
             mode = cast(PadMode, op.mode.data)
@@ -71,7 +76,9 @@ def movement_kernel(op: Operation, isa: Isa) -> TensorKernel:
 
 @lowering(nn.ReshapeOp, nn.TransposeOp, nn.BroadcastOp, nn.SliceOp, nn.ConcatOp, nn.PadOp)
 def move(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
-    return tensor_choice(movement_kernel(op, isa), op.operands)
+    any_rows = not isinstance(op, nn.PadOp)
+    pitched = [*map(operand_index, op.operands), RESULT] if any_rows else []
+    return tensor_choice(movement_kernel(launch, op, isa), op.operands, pitched)
 
 
 @lowering(nn.GatherOp)
@@ -97,7 +104,7 @@ def interpolate(launch: LaunchOp, op: nn.InterpolateOp, isa: Isa) -> Choice:
     return tensor_choice(kernel, op.operands)
 
 
-def window_dims(op: nn.Pool2dOp) -> WindowDims:
+def window_dims(launch: LaunchOp, op: nn.Pool2dOp) -> WindowDims:
     batch, height, width, channels = shape_of(op.x)
     _, out_height, out_width, _ = shape_of(op.result)
     kernel, strides = int_tuple(op.kernel), int_tuple(op.strides)
@@ -113,23 +120,26 @@ def window_dims(op: nn.Pool2dOp) -> WindowDims:
         (strides[0], strides[1]),
         (dilations[0], dilations[1]),
         (padding[0], padding[1]),
+        launch.pitch(RESULT),
     )
 
 
 @lowering(nn.MaxPool2dOp)
 def max_pool(launch: LaunchOp, op: nn.MaxPool2dOp, isa: Isa) -> Choice:
-    return tensor_choice(MaxPoolKernel(isa, window_dims(op), dtype_of(op.x)), [op.x])
+    kernel = MaxPoolKernel(isa, window_dims(launch, op), dtype_of(op.x))
+    return tensor_choice(kernel, [op.x], pitched=[RESULT])
 
 
 @lowering(nn.AvgPool2dOp)
 def avg_pool(launch: LaunchOp, op: nn.AvgPool2dOp, isa: Isa) -> Choice:
     include = op.count_include_pad.value.data
-    return tensor_choice(AvgPoolKernel(isa, window_dims(op), bool(include)), [op.x])
+    kernel = AvgPoolKernel(isa, window_dims(launch, op), bool(include))
+    return tensor_choice(kernel, [op.x], pitched=[RESULT])
 
 
 @lowering(qnn.QAvgPool2dOp)
 def quantized_avg_pool(launch: LaunchOp, op: qnn.QAvgPool2dOp, isa: Isa) -> Choice:
-    dims = window_dims(op)
+    dims = window_dims(launch, op)
     kernel = (GlobalAvgPoolKernel if dims.is_global else QuantizedAvgPoolKernel)(
         isa,
         dims,
@@ -139,7 +149,7 @@ def quantized_avg_pool(launch: LaunchOp, op: qnn.QAvgPool2dOp, isa: Isa) -> Choi
         op.qmin.value.data,
         op.qmax.value.data,
     )
-    return tensor_choice(kernel, op.operands)
+    return tensor_choice(kernel, op.operands, pitched=[] if dims.is_global else [RESULT])
 
 
 @lowering(nn.ReduceOp)
@@ -170,7 +180,15 @@ def lrn(launch: LaunchOp, op: nn.LrnOp, isa: Isa) -> Choice:
 
 @lowering(qnn.LookupOp)
 def lookup(launch: LaunchOp, op: qnn.LookupOp, isa: Isa) -> Choice:
-    return tensor_choice(LookupKernel(isa, element_count(shape_of(op.x))), op.operands)
+    """Rows of less than a vector are looked up faster together, even if they are copied then."""
+    shape, x = shape_of(op.x), operand_index(op.x)
+    kernel = LookupKernel(isa, element_count(shape))
+    if launch.pitches is not None:
+        count = shape[-1]
+        pitches = launch.pitch(x) or count, launch.pitch(RESULT) or count
+        kernel = LookupKernel(isa, count, prod(shape[:-1]), pitches)
+    pitched = [x, RESULT] if shape[-1:] >= (kernel.lanes,) else [x]
+    return tensor_choice(kernel, op.operands, pitched)
 
 
 @lowering(qnn.QMatmulOp)

@@ -4,7 +4,7 @@ A ``qkernel.launch`` runs one kernel. Its body *is the meaning*: ordinary ``nn``
 tensors that say what the kernel computes, so the interpreter needs to know nothing of kernels.
 Packed constants are decoded in the body by ``qkernel.unpack``. Before the memory plan a launch
 gives tensors; after it, operands are ``memref`` views of one arena and the result is written into
-the ``into`` operand.
+the ``into`` operand. Views may be parts of larger tensors: then their rows are apart.
 """
 
 from __future__ import annotations

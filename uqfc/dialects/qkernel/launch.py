@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import cast
 
-from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, TensorType, UnitAttr
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.dialects.builtin import (
+    DenseArrayBase,
+    IntegerAttr,
+    MemRefType,
+    StringAttr,
+    TensorType,
+    UnitAttr,
+)
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     IRDLOperation,
@@ -22,11 +30,14 @@ from xdsl.irdl import (
 from xdsl.traits import IsTerminator
 from xdsl.utils.exceptions import VerifyException
 
+from uqfc.dialects.layouts import row_strides
 from uqfc.dialects.nn.base import values
 from uqfc.dialects.qkernel.packing import UnpackOp
-from uqfc.dialects.tensors import AnyTensor, tensor_type
+from uqfc.dialects.tensors import AnyTensor, Shape, int_tuple, tensor_type
 
 CHOOSERS = ("model", "measured")
+SELECTED = ("kernel", "scratch_bytes", "split", "scratch", "chosen_by", "pitches", "in_place")
+"""Properties of launches that passes decide on."""
 
 
 @irdl_op_definition
@@ -67,6 +78,12 @@ class LaunchOp(IRDLOperation):
     """Byte offset of the scratch buffer in the arena."""
     chosen_by = opt_prop_def(StringAttr)
     """How the kernel was chosen among several: ``model`` or ``measured``."""
+    pitches = opt_prop_def(DenseArrayBase)
+    """Elements from row to row of each operand, then of the result; 0, or no such property: rows
+    follow each other."""
+    in_place = opt_prop_def(DenseArrayBase)
+    """Inputs of a concatenation that are parts of the result's memory, and need no copy; of a
+    slice, [0]: the result is a part of its operand's."""
     body = region_def("single_block")
 
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
@@ -105,6 +122,36 @@ class LaunchOp(IRDLOperation):
         if self.chosen_by is not None and self.chosen_by.data not in CHOOSERS:
             known = ", ".join(CHOOSERS)
             raise VerifyException(f"qkernel.launch: chosen_by must be one of {known}")
+        places = [*self.inputs, *self.outputs, *self.into]
+        if self.pitches is not None and len(int_tuple(self.pitches)) != len(places):
+            raise VerifyException("qkernel.launch: pitches are one for each operand and the result")
+        for index, value in enumerate(places):
+            self._verify_rows(index, value)
+
+    def _verify_rows(self, index: int, value: SSAValue) -> None:
+        """Rows may not overlap; those of memory are as far apart as its type says."""
+        shape, pitch = tuple(as_tensor(value.type).get_shape()), self.pitch(index)
+        if pitch and pitch < prod(shape[-1:]):
+            raise VerifyException(f"qkernel.launch: rows of {shape} are only {pitch} apart")
+        kind: Attribute = value.type
+        if isinstance(kind, MemRefType):
+            strides = cast(MemRefType[Attribute], kind).get_strides()
+            if strides is None or tuple(strides) != row_strides(shape, pitch):
+                raise VerifyException(f"qkernel.launch: {kind} is not of rows {pitch} apart")
+
+    def pitch(self, index: int) -> int:
+        """Of an operand, or of the result (-1), as in ``pitches``."""
+        return 0 if self.pitches is None else int_tuple(self.pitches)[index]
+
+    def operand_of(self, value: SSAValue) -> SSAValue:
+        """What an argument of the body stands for."""
+        assert isinstance(value, BlockArgument)
+        return self.inputs[value.index]
+
+    @property
+    def parts_in_place(self) -> Shape:
+        """``in_place``, or nothing."""
+        return () if self.in_place is None else int_tuple(self.in_place)
 
     @property
     def kernel_name(self) -> str:
@@ -112,8 +159,8 @@ class LaunchOp(IRDLOperation):
         return "" if self.kernel is None else self.kernel.data
 
     def copy_selection(self, other: LaunchOp) -> None:
-        """Take over what was decided for another launch: its kernel and scratch memory."""
-        for key in ("kernel", "scratch_bytes", "split", "scratch", "chosen_by"):
+        """Take over what was decided for another launch: its kernel and its memory."""
+        for key in SELECTED:
             if key in other.properties:
                 self.properties[key] = other.properties[key]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from xdsl.dialects.builtin import IntegerAttr, MemRefType
+from xdsl.dialects.builtin import IntegerAttr, MemRefType, NoneAttr, StridedLayoutAttr
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -18,11 +18,12 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
+from uqfc.dialects.layouts import row_strides
 from uqfc.dialects.qkernel.launch import as_tensor
 from uqfc.dialects.tensors import Shape, integer, numpy_dtype, ui8
 
 ALIGNMENT = 64
-"""Bytes; of the arena and of every buffer in it."""
+"""Bytes; of the arena and of every buffer in it, but not of the parts of one."""
 
 
 def memref_bytes(kind: Attribute) -> int:
@@ -50,7 +51,8 @@ class ArenaOp(IRDLOperation):
 
 @irdl_op_definition
 class ViewOp(IRDLOperation):
-    """A dense buffer at ``offset`` bytes from the start of the arena."""
+    """A tensor at ``offset`` bytes from the start of the arena; its rows follow each other, or
+    elements of others are between them."""
 
     name = "qkernel.view"
     arena = operand_def(MemRefType)
@@ -61,17 +63,32 @@ class ViewOp(IRDLOperation):
     assembly_format = "$arena attr-dict `:` type($arena) `->` type($result)"
 
     def __init__(
-        self, arena: SSAValue | Operation, offset: int, shape: Shape, element: Attribute
+        self,
+        arena: SSAValue | Operation,
+        offset: int,
+        shape: Shape,
+        element: Attribute,
+        pitch: int = 0,
     ) -> None:
+        layout = StridedLayoutAttr(row_strides(shape, pitch)) if pitch else NoneAttr()
         super().__init__(
             operands=[arena],
             properties={"offset": integer(offset)},
-            result_types=[MemRefType(element, list(shape))],
+            result_types=[MemRefType(element, list(shape), layout)],
         )
 
+    @property
+    def end(self) -> int:
+        """Offset in bytes of the first byte after the last element."""
+        kind = self.result.type
+        strides = [stride or 0 for stride in kind.get_strides() or ()]
+        last = sum((n - 1) * s for n, s in zip(kind.get_shape(), strides, strict=True))
+        elements = last + 1 if memref_bytes(kind) else 0
+        return self.offset.value.data + elements * numpy_dtype(kind.get_element_type()).itemsize
+
     def verify_(self) -> None:
-        end = self.offset.value.data + memref_bytes(self.result.type)
-        if self.offset.value.data < 0 or end > memref_bytes(self.arena.type):
+        if self.offset.value.data < 0 or self.end > memref_bytes(self.arena.type):
             raise VerifyException("qkernel.view reaches outside the arena")
-        if self.offset.value.data % ALIGNMENT:
-            raise VerifyException(f"qkernel.view: offset is not a multiple of {ALIGNMENT}")
+        width = numpy_dtype(self.result.type.get_element_type()).itemsize
+        if self.offset.value.data % width:
+            raise VerifyException(f"qkernel.view: offset is not a multiple of {width}")
