@@ -111,6 +111,25 @@ def test_pad(
     check(isa, kernel, nn.PadOp(operand(x), low, high, value, mode), x)
 
 
+@every_isa
+@given(seed=SEEDS, groups=st.integers(2, 5), count=st.integers(1, 70))
+@few_examples
+def test_channel_shuffle(isa: Isa, seed: int, groups: int, count: int) -> None:
+    shape = (2, 3, groups, count)
+    x = random_array(np.random.default_rng(seed), "u8", shape)
+    kernel = movement.transpose(isa, "u8", shape, (0, 1, 3, 2))
+    check(isa, kernel, nn.TransposeOp(operand(x), (0, 1, 3, 2)), x)
+
+
+@pytest.mark.parametrize(
+    ("groups", "count", "mode"),
+    [(2, 58, "interleaved2x32"), (2, 31, "interleaved2x16"), (4, 90, "interleaved4x16")],
+)
+def test_few_groups_of_channels_are_shuffled_in_vectors(groups: int, count: int, mode: str) -> None:
+    kernel = movement.transpose(VNNI512, "u8", (6, groups, count), (0, 2, 1))
+    assert kernel.name == f"copy_{mode}_b1_d3__vnni512"
+
+
 def test_a_channel_concat_is_copied_in_runs() -> None:
     kernel = movement.concat(VNNI512, "u8", [(1, 4, 4, 3), (1, 4, 4, 5)], 3)
     assert kernel.name == "copy_bytes_b1_d2__vnni512"

@@ -9,6 +9,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.channels_last import store_channels_last
 from uqfc.codegen.kernels.geometry import Walk, collapse
 from uqfc.codegen.kernels.tensor import (
     Argument,
@@ -16,6 +17,7 @@ from uqfc.codegen.kernels.tensor import (
     Shape,
     insert_lane,
     nest,
+    smaller,
     undefined,
     whole_vectors,
 )
@@ -23,6 +25,8 @@ from uqfc.codegen.kernels.transposing import Lines, copy_transposed
 from uqfc.codegen.vector import LANES, Pointer, Value
 
 CHUNK = 64
+MOST_GROUPS = 4
+"""Rows that are interleaved in vectors."""
 ELEMENTS = {1: "i8", 4: "i32", 8: "i64"}
 """How elements of so many bytes are moved."""
 
@@ -67,8 +71,22 @@ class CopyKernel(FunctionKernel):
         return collapse(self.sizes, [self.in_strides, self.out_strides])
 
     @cached_property
+    def interleaving(self) -> tuple[int, int] | None:
+        """Rows of bytes that are stored element by element, as in a channel shuffle of so many
+        groups, and the lanes of their vectors; None if that is not what is copied."""
+        source, target = self.walk.strides
+        if self.element_bytes != 1 or len(target) < 2:
+            return None
+        count, groups = self.walk.sizes[-2:]
+        interleaves = source[-2] == 1 and target[-2:] == (groups, 1) and 2 <= groups <= MOST_GROUPS
+        lanes = 2 * LANES if groups == 2 and count >= 2 * LANES else LANES
+        return (groups, lanes) if interleaves and count >= lanes else None
+
+    @cached_property
     def mode(self) -> str:
         """How the innermost loop (or two) is done."""
+        if self.interleaving:
+            return "interleaved{}x{}".format(*self.interleaving)
         source, target = self.walk.strides
         if target[-1] != 1:
             return "elements"
@@ -114,11 +132,12 @@ class _Copy:
         self.width = kernel.element_bytes
         self.element = ELEMENTS[kernel.element_bytes]
         self.mode = kernel.mode
+        self.interleaving = kernel.interleaving
         self.rank = len(kernel.walk.sizes)
 
     def run(self) -> None:
         b = self.b
-        inner = 2 if self.mode == "transposed" else 1
+        inner = 2 if self.interleaving or self.mode == "transposed" else 1
         outer = range(self.rank - inner)
         with nest(b, [b.value(f"size{d}") for d in outer]) as indices:
             source, target = b.pointer("x"), b.pointer("out")
@@ -130,6 +149,9 @@ class _Copy:
     def _innermost(self, source: Pointer, target: Pointer, count: Value) -> None:
         last = self.rank - 1
         step = self.b.value(f"x_stride{last}")
+        if self.interleaving:
+            self._interleaved(source, target, self.b.value(f"size{last - 1}"), step)
+            return
         match self.mode:
             case "bytes":
                 copy_bytes(self.b, source, target, count * self.width)
@@ -154,6 +176,16 @@ class _Copy:
         rest = count - full
         with b.when(rest.ne(0)):
             target.store_first(value, rest, full * self.width)
+
+    def _interleaved(self, source: Pointer, target: Pointer, count: Value, step: Value) -> None:
+        """Rows ``step`` bytes apart, of ``count`` elements: at least a vector. The last one may
+        have elements of the one before it."""
+        assert self.interleaving is not None
+        groups, lanes = self.interleaving
+        with self.b.loop(0, count, lanes) as i:
+            start = smaller(i, count - lanes)
+            rows = [source + (start + step * g) for g in range(groups)]
+            store_channels_last(target + start * groups, [row.load("i8", 0, lanes) for row in rows])
 
     def _strided(self, source: Pointer, target: Pointer, count: Value, step: Value) -> None:
         b = self.b
