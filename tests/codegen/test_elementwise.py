@@ -18,12 +18,14 @@ from tests.codegen.tensor_harness import (
     assert_same,
     check,
     every_isa,
+    few_examples,
     meaning,
     operand,
     random_array,
     run_tensor_kernel,
     some_examples,
 )
+from uqfc import numerics
 from uqfc.codegen.isa import VNNI512, Isa
 from uqfc.codegen.kernels import elementwise_ops as ops
 from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
@@ -251,6 +253,70 @@ def test_gates_of_channels_are_read_once(isa: Isa, seed: int, rows: int, n: int)
     kernel = one_op(isa, mul, ("u8", "u8"), gate, x)
     assert kernel.repeats == ((0,) if packs(isa) else ())
     check(isa, kernel, op, gate, x, in_place=1)
+
+
+BYTES = np.arange(256, dtype=np.uint8)
+PAIRS = {
+    "dense": (np.repeat(BYTES, 256)[None], np.tile(BYTES, 256)[None]),
+    "blocks": (BYTES[:, None].repeat(256, axis=1), BYTES[None]),
+    "groups": (BYTES[:, None].repeat(272, axis=1), np.resize(BYTES, (1, 272))),
+    "tails": (BYTES[:, None].repeat(257, axis=1), np.resize(BYTES, (1, 257))),
+    "splat": (BYTES[None].repeat(256, axis=0), BYTES[:, None]),
+}
+"""Operands that meet with all their values."""
+FACTORS = st.floats(2.0**-18, 2.0, width=32) | st.sampled_from([-0.25, 2.0**127, 3e-39])
+
+
+@every_isa
+@pytest.mark.parametrize("shape", PAIRS)
+@given(
+    factors=st.tuples(FACTORS, FACTORS),
+    zeros=st.tuples(*[st.just(0) | st.integers(0, 255)] * 3),
+    whole=st.booleans(),
+    swap=st.booleans(),
+)
+@few_examples
+def test_all_pairs_of_bytes(
+    isa: Isa,
+    shape: str,
+    factors: tuple[float, float],
+    zeros: tuple[int, int, int],
+    whole: bool,
+    swap: bool,
+) -> None:
+    arrays = PAIRS[shape][::-1] if swap else PAIRS[shape]
+    a, b = (x.astype(np.int32) for x in arrays)
+    (za, zb, zy), (ma, mb) = zeros, (np.array(f, np.float32) for f in factors)
+    bounds = (0, 255) if whole else (min(zy, 5), max(zy, 251))
+    limits = bounds[0] - zy, bounds[1] - zy
+    add = AddQuantized(za, float(ma), zb, float(mb), zy, *bounds)
+    mul = MulQuantized(za, zb, float(ma), zy, *bounds, shares_lhs=swap)
+    want = {
+        add: numerics.add_quantized(a, za, ma, b, zb, mb, *limits, zy),
+        mul: numerics.mul_quantized(a, za, b, zb, ma, *limits, zy),
+    }
+    for op, values in want.items():
+        kernel = one_op(isa, op, ("u8", "u8"), *arrays)
+        assert bool(kernel.repeats) == (packs(isa) and shape in ("blocks", "groups"))
+        got = run_tensor_kernel(kernel, arrays, values.shape, np.uint8)
+        assert_same(got, values.astype(np.uint8))
+
+
+@every_isa
+@given(seed=SEEDS, rows=st.integers(2, 9), n=st.sampled_from([15, 16, 24, 64, 72]))
+@some_examples
+def test_chains_that_end_in_bytes_read_repeated_floats_once(
+    isa: Isa, seed: int, rows: int, n: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, gate = random_array(rng, "f32", (2, rows, n)), random_array(rng, "f32", (2, 1, n))
+    steps = (Step(ops.Binary("mul"), (0, 1)), Step(ops.Quantize(0.5, 9), (2,)))
+    inputs = (Input("f32", x.shape), Input("f32", gate.shape))
+    kernel = ElementwiseKernel(isa, x.shape, inputs, steps)
+    assert kernel.repeats == ((1,) if packs(isa) else ())
+    product = meaning(nn.MulOp(operand(x), operand(gate)), x, gate)
+    want = meaning(qnn.QuantizeOp(operand(product), 0.5, 9, 0, 255), product)
+    assert_same(run_tensor_kernel(kernel, [x, gate], x.shape, np.uint8), want)
 
 
 @every_isa

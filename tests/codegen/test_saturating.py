@@ -16,8 +16,9 @@ from tests.codegen.harness import host_isas
 from uqfc import numerics
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
-from uqfc.codegen.isa import Isa
-from uqfc.codegen.kernels.saturating import Known, Saturation
+from uqfc.codegen.isa import ISAS, Isa
+from uqfc.codegen.kernels.biased import BIAS, biased
+from uqfc.codegen.kernels.saturating import Known, Saturation, packs
 
 Floats = NDArray[np.float32]
 KNOWN = [Known(), Known(bounded=True), Known(whole=True), Known(True, True, from_zero=True)]
@@ -82,3 +83,22 @@ def test_pack_is_the_clamp_and_rounding_of_the_contract(
         function(x.ctypes.data, out.ctypes.data, low, high, zero_point)
         np.testing.assert_array_equal(out[: 16 * vectors], expected[: 16 * vectors])
         assert not out[16 * vectors :].any()
+
+
+PACKING = [name for name, isa in ISAS.items() if packs(isa)]
+
+
+@pytest.mark.parametrize("isa", host_isas(*PACKING))
+def test_bytes_are_packed_in_the_order_that_they_were_unpacked_from(isa: Isa) -> None:
+    module = new_module(isa, "test")
+    b = Builder.function(module, isa, "f", x="ptr", y="noalias")
+    vectors = biased(b.pointer("x").load("i8", 0, 64))
+    saturation = Saturation(b, b.f32(0.0), b.f32(255.0), b.i32(0))
+    b.pointer("y").store(saturation.pack_in_lanes([v - BIAS for v in vectors]))
+    b.ret()
+    loaded = jit.load(jit.compile_object(module, isa), ["f"])
+    function = loaded.function("f", "ptr", "ptr")
+    for x in np.arange(256, dtype=np.uint8).reshape(4, 64):
+        y = np.zeros_like(x)
+        function(x.ctypes.data, y.ctypes.data)
+        np.testing.assert_array_equal(y, x)

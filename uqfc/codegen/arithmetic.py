@@ -90,10 +90,6 @@ class VectorArithmetic:
         """``minimum(maximum(v, low), high)``: a NaN stays a NaN."""
         return self.minimum(self.maximum(v, low), high)
 
-    def exact_multiply_add(self, a: Value, x: Value, c: Value) -> Value:
-        """``a * x + c`` where ``a * x`` is exact: one instruction on machines that have it."""
-        return a * x + c if self._b.isa.name == "portable" else self.multiply_add(a, x, c)
-
     def multiply_add(self, a: Value, x: Value, c: Value) -> Value:
         """``a * x + c``, rounded once. A function of libm on ``portable``."""
         return self._b.intrinsic(f"llvm.fma.{_suffix(a)}", llvm_type("f32", a.lanes), a, x, c)

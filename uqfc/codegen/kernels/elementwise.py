@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 from typing import Any, cast
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.elementwise_base import ElementwiseOp, RoundedOp
-from uqfc.codegen.kernels.elementwise_loops import Loops
+from uqfc.codegen.kernels.elementwise_loops import GRANULE, MOST_REPEATED, Loops
 from uqfc.codegen.kernels.geometry import Walk, broadcast_strides, collapse, dense_strides
 from uqfc.codegen.kernels.saturating import packs
 from uqfc.codegen.kernels.tensor import (
@@ -34,8 +35,6 @@ from uqfc.codegen.vector import LANES, Pointer
 from uqfc.dialects.layouts import row_strides
 
 MAX_INTERLEAVED = 4
-GRANULE = 4 * LANES
-"""Parts of a loop over vectors start at multiples of so many elements."""
 LEAST_GRANULES = 16
 """A loop of fewer iterations does not split evenly."""
 
@@ -122,26 +121,28 @@ class ElementwiseKernel(FunctionKernel):
         op = self.steps[-1].op
         return op if isinstance(op, RoundedOp) and packs(self.isa) else None
 
+    @property
+    def in_lanes(self) -> bool:
+        """Operands of vectors that are packed together are ``biased``, and in the order of that."""
+        return self.rounded is not None and self.rounded.takes_biased and len(self.steps) == 1
+
     @cached_property
     def repeats(self) -> tuple[int, ...]:
-        """Inputs whose vectors are the same along the last axis but one, where blocks of 64 of
-        the last are done together: they are read once for each block."""
-        if not self.rounded or self.interleaved or not self.walk.outer:
+        """Inputs whose rows (the last axis) are the same along the axis before it, if all others
+        and the result are dense along both: blocks of rows are packed together."""
+        sizes, strides = self.walk.sizes, self.walk.strides
+        if not self.rounded or self.interleaved or len(sizes) < 2:
             return ()
-        places = range(len(self.inputs))
-        return tuple(
-            i for i in places if self.reads[i] == "vector" and self.walk.strides[i][-2] == 0
-        )
-
-    @property
-    def joined(self) -> bool:
-        """Rows of the result are 16 adjacent elements: four of them are one block."""
-        return bool(self.repeats) and self.walk.sizes[-1] == self.walk.strides[-1][-2] == LANES
+        if {s[-2:] for s in strides} != {(0, 1), (sizes[-1], 1)}:
+            return ()
+        repeated = tuple(i for i, s in enumerate(strides[:-1]) if s[-2] == 0)
+        widest = max(DTYPE_BYTES[self.inputs[i].dtype] for i in repeated)
+        return repeated if 0 < lcm(sizes[-1], GRANULE) * widest <= MOST_REPEATED else ()
 
     @property
     def name(self) -> str:
         ops = tuple((s.op.label, s.operands) for s in self.steps)
-        loops = (self.walk.outer, self.interleaved, self.repeats, self.joined)
+        loops = (self.walk.outer, self.interleaved, self.repeats)
         structure = (loops, self.reads, self.dtypes, ops)
         labels = "_".join(s.op.label for s in self.steps)
         return structure_name(f"{self.dtype}_{labels}", structure, self.isa)
@@ -184,9 +185,13 @@ class ElementwiseKernel(FunctionKernel):
 
     @cached_property
     def _split_axis(self) -> tuple[int, int]:
-        """The loop that parts share, and its granule: the outermost of some length."""
+        """The loop that parts share, and its granule: the outermost of some length.
+
+        Rows that repeat stay whole.
+        """
         vectors = len(self.walk.sizes) - (2 if self.interleaved else 1)
-        granules = [GRANULE if d == vectors else 1 for d in range(vectors + 1)]
+        loops = vectors if self.repeats else vectors + 1
+        granules = [GRANULE if d == vectors else 1 for d in range(loops)]
         counts = [s // g for s, g in zip(self.walk.sizes, granules, strict=False)]
         long = (d for d, count in enumerate(counts) if count >= LEAST_GRANULES)
         axis = next(long, counts.index(max(counts)))

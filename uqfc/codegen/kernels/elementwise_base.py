@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.kernels.saturating import NOTHING_KNOWN, Known, Saturation
@@ -42,6 +42,9 @@ class RoundedOp(ElementwiseOp):
 
     So four vectors can be packed to bytes together (``saturating``), where there are so many.
     """
+
+    takes_biased: ClassVar[bool] = False
+    """Operands are u8, and those of four vectors that are packed together may be ``biased``."""
 
     @abstractmethod
     def before_rounding(

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.kernels.biased import biased
 from uqfc.codegen.kernels.channels_last import channels_last, store_channels_last
+from uqfc.codegen.kernels.copying import copy_bytes
 from uqfc.codegen.kernels.elementwise_base import Lane
-from uqfc.codegen.kernels.saturating import PACKED, Saturation
+from uqfc.codegen.kernels.saturating import PACKED, Saturation, joined
 from uqfc.codegen.kernels.tensor import (
     DTYPE_BYTES,
     MEMORY_ELEMENTS,
     insert_lane,
-    larger,
     nest,
     smaller,
     to_lanes,
@@ -26,6 +27,11 @@ from uqfc.codegen.vector import LANES, Pointer, Value
 if TYPE_CHECKING:
     from uqfc.codegen.kernels.elementwise import ElementwiseKernel
 
+GRANULE = PACKED * LANES
+"""Elements of a block, whose bytes are packed together."""
+MOST_REPEATED = 8192
+"""Most bytes of a group of rows of an input that repeats: a part of the first cache."""
+
 
 class Loops:
     """The loops of one kernel."""
@@ -37,6 +43,7 @@ class Loops:
         self.names = [f"in{i}" for i in range(len(kernel.inputs))]
         self.channels = kernel.interleaved
         self.scalars = [b.value(f"s{i}") for i in range(len(kernel.scalars))]
+        self.stored = [b.stack(MOST_REPEATED) for _ in kernel.repeats]
         self.saturation: Saturation | None = None
         if kernel.rounded:
             self.saturation = kernel.rounded.saturation(b, self.scalars)
@@ -52,7 +59,7 @@ class Loops:
             elif self.kernel.repeats:
                 self._repeated(starts[:-1], starts[-1])
             else:
-                self._dense(starts[:-1], starts[-1], b.i64(0))
+                self._dense(starts[:-1], starts[-1], b.value(f"size{self.rank - 1}"))
 
     def _start(self, name: str, indices: Sequence[Value]) -> Pointer:
         pointer = self.b.pointer(name)
@@ -60,16 +67,15 @@ class Loops:
             pointer = pointer + index * self.b.value(f"{name}_stride{d}")
         return pointer
 
-    def _dense(self, sources: Sequence[Pointer], out: Pointer, start: Value) -> None:
-        """Vectors along the last axis, from element ``start`` on."""
-        b, n = self.b, self.b.value(f"size{self.rank - 1}")
+    def _dense(self, sources: Sequence[Pointer], out: Pointer, n: Value) -> None:
+        """Vectors along ``n`` elements of the last axis."""
+        b, start = self.b, self.b.i64(0)
         width = DTYPE_BYTES[self.kernel.dtype]
         reader = _Reader(self, sources, self.rank - 1)
         if self.saturation:
-            packed = whole_vectors(n, PACKED * LANES)
-            with b.loop(start, packed, PACKED * LANES) as i:
-                out.store(self._packed([reader.read(i + LANES * v) for v in range(PACKED)]), i)
-            start = larger(packed, start)
+            start = whole_vectors(n, GRANULE)
+            with b.loop(0, start, GRANULE) as i:
+                out.store(self._packed(reader.block(i)), i)
         full = whole_vectors(n)
         with b.loop(start, full, LANES) as i:
             out.store(self._chain(reader.read(i)), i * width)
@@ -78,61 +84,36 @@ class Loops:
             out.store_first(self._chain(reader.read(full, rest)), rest, full * width)
 
     def _repeated(self, sources: Sequence[Pointer], out: Pointer) -> None:
-        """Blocks of the last axis, each for all of the axis before it; then what is left.
+        """Rows of the last axis: some inputs have the same row every time, all others are dense.
 
-        A block is 64 elements, or at most 16 of four rows at a time.
+        As many rows as a whole number of blocks takes are a group; what repeats is stored as often
+        on the stack. The first block of all groups is done, then the second of all, …, so that
+        what repeats is read once for each. Rows that do not fill a group are dense.
         """
-        b, rows = self.b, self.b.value(f"size{self.rank - 2}")
-        n = self.b.value(f"size{self.rank - 1}")
-        axis = f"_stride{self.rank - 2}"
+        b, kernel = self.b, self.kernel
+        rows, n = (b.value(f"size{self.rank - d}") for d in (2, 1))
+        members = b.i64(GRANULE) // smaller(n & -n, GRANULE)
+        length, groups = members * n, rows // members
+        widths = [DTYPE_BYTES[i.dtype] for i in kernel.inputs]
+        repeated = dict(zip(kernel.repeats, self.stored, strict=True))
+        for k, stored in repeated.items():
+            size = n * widths[k]
+            with b.loop(0, members) as row:
+                copy_bytes(b, sources[k], stored + row * size, size)
 
-        def at(row: Value) -> tuple[list[Pointer], Pointer]:
-            names = zip(sources, self.names, strict=True)
-            places = [source + row * b.value(name + axis) for source, name in names]
-            return places, out + row * b.value("out" + axis)
+        def at(element: Value) -> tuple[list[Pointer], Pointer]:
+            moved = [s + element * width for s, width in zip(sources, widths, strict=True)]
+            return [repeated.get(k, m) for k, m in enumerate(moved)], out + element
 
-        packed, full = whole_vectors(n, PACKED * LANES), whole_vectors(n)
-        once = _Reader(self, sources, self.rank - 1)
-        with b.loop(0, packed, PACKED * LANES) as i:
-            positions = [i + LANES * v for v in range(PACKED)]
-            same = [{k: once.lanes(k, p) for k in self.kernel.repeats} for p in positions]
-            with b.loop(0, rows) as row:
-                places, target = at(row)
-                reader = _Reader(self, places, self.rank - 1)
-                vectors = [
-                    reader.read(p, known=known) for p, known in zip(positions, same, strict=True)
-                ]
-                target.store(self._packed(vectors), i)
-        together = whole_vectors(rows, PACKED)
-
-        def of_four_rows(i: Value, count: Value | None) -> None:
-            known = {k: once.lanes(k, i, count) for k in self.kernel.repeats}
-            with b.loop(0, together, PACKED) as row:
-                starts = [at(row + v) for v in range(PACKED)]
-                readers = [_Reader(self, places, self.rank - 1) for places, _ in starts]
-                bytes_of = self._packed([reader.read(i, count, known) for reader in readers])
-                self._store_rows([target for _, target in starts], bytes_of, i, count)
-
-        with b.loop(packed, full, LANES) as i:
-            of_four_rows(i, None)
-        with b.when(full.lt(n)):
-            of_four_rows(full, n - full)
-        with b.loop(together, rows) as row:
-            self._dense(*at(row), packed)
-
-    def _store_rows(
-        self, targets: Sequence[Pointer], bytes_of: Value, i: Value, count: Value | None
-    ) -> None:
-        """Of each row 16 elements, or ``count`` < 16, from element ``i`` on."""
-        if count is None and self.kernel.joined:
-            targets[0].store(bytes_of, i)
-            return
-        for v, target in enumerate(targets):
-            part = bytes_of.shuffle(range(LANES * v, LANES * (v + 1)))
-            if count is None:
-                target.store(part, i)
-            else:
-                target.store_first(part, count, i)
+        once = _Reader(self, at(b.i64(0))[0], self.rank - 1)
+        with b.loop(0, length, GRANULE) as i:
+            known = {k: once.four(k, i) for k in repeated}
+            with b.loop(0, groups) as group:
+                places, target = at(group * length)
+                block = _Reader(self, places, self.rank - 1).block(i, known)
+                target.store(self._packed(block), i)
+        done = groups * length
+        self._dense(*at(done), rows * n - done)
 
     def _interleaved(self, sources: Sequence[Pointer], out: Pointer) -> None:
         """Vectors along the last axis but one; channels are interleaved when stored."""
@@ -146,11 +127,9 @@ class Loops:
         readers = [_Reader(self, plane, self.rank - 2) for plane in planes]
         full, start = whole_vectors(n), b.i64(0)
         if self.saturation:
-            start = whole_vectors(n, PACKED * LANES)
-            with b.loop(0, start, PACKED * LANES) as i:
-                bytes_of = [
-                    self._packed([r.read(i + LANES * v) for v in range(PACKED)]) for r in readers
-                ]
+            start = whole_vectors(n, GRANULE)
+            with b.loop(0, start, GRANULE) as i:
+                bytes_of = [self._packed(reader.block(i)) for reader in readers]
                 for v in range(PACKED):
                     lanes = range(LANES * v, LANES * (v + 1))
                     store_channels_last(
@@ -163,22 +142,23 @@ class Loops:
             parts = [self._chain(r.read(full, rest)) for r in readers]
             (out + full * pixel).store_first(channels_last(parts), rest * channels)
 
-    def _chain(self, lanes: list[Value]) -> Value:
+    def _chain(self, lanes: Sequence[Value]) -> Value:
         """The elements to store, from the inputs' lanes."""
         operands, scalars = self._last_operands(lanes)
         result = self.kernel.steps[-1].op.emit(self.b, operands, scalars)
         return to_memory(self.kernel.dtype, result)
 
-    def _packed(self, vectors: Sequence[list[Value]]) -> Value:
-        """The bytes of several vectors, from the inputs' lanes of each."""
+    def _packed(self, vectors: Sequence[Sequence[Value]]) -> Value:
+        """The bytes of four vectors, from the inputs' lanes of each."""
         op, saturation = self.kernel.rounded, self.saturation
         assert op is not None
         assert saturation is not None
         chains = [self._last_operands(lanes) for lanes in vectors]
         operands = [of_vector for of_vector, _ in chains]
-        return saturation.pack(op.before_rounding(self.b, operands, chains[0][1]))
+        pack = saturation.pack_in_lanes if self.kernel.in_lanes else saturation.pack
+        return pack(op.before_rounding(self.b, operands, chains[0][1]))
 
-    def _last_operands(self, lanes: list[Value]) -> tuple[list[Lane], list[Value]]:
+    def _last_operands(self, lanes: Sequence[Value]) -> tuple[list[Lane], list[Value]]:
         """The operands and scalars of the last step, from the inputs' lanes."""
         kernel, values, used = self.kernel, list(lanes), 0
         operands: list[Lane] = []
@@ -207,38 +187,44 @@ class _Reader:
             if self.kernel.reads[i] == "splat"
         }
 
-    def read(
-        self,
-        position: Value,
-        count: Value | None = None,
-        known: Mapping[int, Value] | None = None,
-    ) -> list[Value]:
-        """16 elements of each input; those of some may be ``known``.
+    def read(self, position: Value, count: Value | None = None) -> list[Value]:
+        """16 elements of each input, or ``count`` < 16: the other lanes hold anything."""
+        raws = [self._raw(i, position, count) for i in range(len(self.sources))]
+        return [to_lanes(i.dtype, raw) for i, raw in zip(self.kernel.inputs, raws, strict=True)]
 
-        Or ``count`` < 16: the other lanes hold anything.
-        """
+    def block(
+        self, position: Value, known: Mapping[int, list[Value]] | None = None
+    ) -> list[tuple[Value, ...]]:
+        """Four vectors of the inputs, of 64 elements; those of some may be ``known``."""
         given = known or {}
         places = range(len(self.sources))
-        return [given[i] if i in given else self.lanes(i, position, count) for i in places]
+        columns = [given[i] if i in given else self.four(i, position) for i in places]
+        return list(zip(*columns, strict=True))
+
+    def four(self, i: int, position: Value) -> list[Value]:
+        """Four vectors of one input, of 64 elements."""
+        raws = [self._raw(i, position + LANES * v) for v in range(PACKED)]
+        if self.kernel.in_lanes:
+            return biased(joined(raws))
+        return [to_lanes(self.kernel.inputs[i].dtype, raw) for raw in raws]
 
     def _element(self, i: int) -> str:
         return MEMORY_ELEMENTS[self.kernel.inputs[i].dtype]
 
-    def lanes(self, i: int, position: Value, count: Value | None = None) -> Value:
-        """16 elements of one input, or ``count`` < 16."""
-        dtype, element, source = self.kernel.inputs[i].dtype, self._element(i), self.sources[i]
-        start = position * DTYPE_BYTES[dtype]
+    def _raw(self, i: int, position: Value, count: Value | None = None) -> Value:
+        """16 elements of one input as they are in memory, or ``count`` < 16."""
+        element, source = self._element(i), self.sources[i]
+        start = position * DTYPE_BYTES[self.kernel.inputs[i].dtype]
         match self.kernel.reads[i]:
             case "splat":
-                raw = self.splats[i]
+                return self.splats[i]
             case "vector" if count is not None:
-                raw = source.load_first(element, count, start)
+                return source.load_first(element, count, start)
             case "vector":
-                raw = source.load(element, start)
+                return source.load(element, start)
             case _:
                 first = source + position * self.strides[i]
-                raw = self._strided(first, element, self.strides[i], count)
-        return to_lanes(dtype, raw)
+                return self._strided(first, element, self.strides[i], count)
 
     def _strided(self, source: Pointer, element: str, stride: Value, count: Value | None) -> Value:
         vector = undefined(self.b, element, LANES)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from uqfc.codegen.builder import Builder
+from uqfc.codegen.kernels.biased import BIAS
 from uqfc.codegen.kernels.elementwise_base import Lane, RoundedOp, expect
 from uqfc.codegen.kernels.saturating import Known
 from uqfc.codegen.kernels.tensor import Dtype
@@ -20,6 +21,7 @@ LIMIT = 2.0**30
 class QuantizedOp(RoundedOp):
     """An op of two u8."""
 
+    takes_biased = True
     zero_point: int
     qmin: int
     qmax: int
@@ -71,7 +73,7 @@ class AddQuantized(QuantizedOp):
         za, ma, zb, mb = scalars[:4]
         sums: list[Value] = []
         for (_, left), (_, right) in vectors:
-            v = b.to_float(left - za) * ma + b.to_float(right - zb) * mb
+            v = _difference(left, za) * ma + _difference(right, zb) * mb
             sums.append(v if self.known.bounded else b.nan_to_zero(v))
         return sums
 
@@ -105,14 +107,39 @@ class MulQuantized(QuantizedOp):
     def before_rounding(
         self, b: Builder, vectors: Sequence[Sequence[Lane]], scalars: Sequence[Value]
     ) -> list[Value]:
-        """``f32(a - za) * g`` as ``f32(a) * g - za * g``: exact; ``g = f32(b - zb)`` is shared."""
+        """``f32(a - za) * g`` exactly; ``g = f32(b - zb)`` is shared.
+
+        On AVX-512 as ``A * g - Z * g``, where ``A`` and ``Z`` are ``a`` and ``za`` or ``BIAS`` more
+        than these: integers of at most ``2**15 + 255``, whose products with ``g``, at most 255, are
+        below ``2**24``. So ``Z * g`` is rounded to itself, and the one rounding of the other
+        product and the difference, ``(a - za) * g``, leaves what is an integer below ``2**16``.
+        AVX2 has no registers for ``Z * g``, too.
+        """
         za, zb, multiplier = scalars[:3]
         if self.shares_lhs:
             za, zb, vectors = zb, za, [(rhs, lhs) for lhs, rhs in vectors]
-        offset = b.to_float(0 - za)
         products: list[Value] = []
         for (_, own), (_, shared) in vectors:
-            factor = b.to_float(shared - zb)
-            v = b.exact_multiply_add(b.to_float(own), factor, factor * offset) * multiplier
+            factor = _difference(shared, zb)
+            if b.isa.name == "vnni512":
+                a, zero = _floats(own, za)
+                product = b.multiply_add(a, factor, factor * -zero)
+            else:
+                product = _difference(own, za) * factor
+            v = product * multiplier
             products.append(v if self.known.bounded else b.nan_to_zero(v))
         return products
+
+
+def _floats(byte: Value, zero_point: Value) -> tuple[Value, Value]:
+    """float32 of a u8 and of a zero point, exactly; both more ``BIAS`` if the u8 is ``biased``."""
+    b = byte.b
+    if byte.element == "f32":
+        return byte, b.to_float(zero_point) + BIAS
+    return b.to_float(byte), b.to_float(zero_point)
+
+
+def _difference(byte: Value, zero_point: Value) -> Value:
+    """``f32(byte - zero_point)``, of integers below ``2**24``: exact."""
+    value, zero = _floats(byte, zero_point)
+    return value - zero

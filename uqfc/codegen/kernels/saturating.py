@@ -108,7 +108,7 @@ class Saturation:
             return self.pack(repeated).shuffle(range(LANES * len(values)))
         if self._packs:
             return self._pack_512(values) if self.b.isa.name == "vnni512" else self._avx2(values)
-        return _joined([self._one(v) for v in values])
+        return joined([self._one(v) for v in values])
 
     def _one(self, v: Value) -> Value:
         clamped = self.b.clamp(v, self.low, self.high)
@@ -118,8 +118,11 @@ class Saturation:
         return permute_dwords(self.pack_in_lanes(values), IN_ORDER_512)
 
     def pack_in_lanes(self, values: Sequence[Value]) -> Value:
-        """Four vectors to 64 i8 (AVX-512): 4 values of each, then the next 4 of each, …"""
-        return self.join_halves(*[self.pack_half(values[i], values[i + 1]) for i in (0, 2)])
+        """Four vectors to 64 i8: 4 values of each, then the next 4 of each, …; needs ``packs``."""
+        if self.b.isa.name == "vnni512":
+            return self.join_halves(*[self.pack_half(values[i], values[i + 1]) for i in (0, 2)])
+        rounded = [self._rounded_eights(v) for v in values]
+        return joined([self._pack_eights(half) for half in zip(*rounded, strict=True)])
 
     def pack_half(self, first: Value, second: Value) -> Value:
         """Two of the four vectors of ``pack_in_lanes``, to 32 i16."""
@@ -141,20 +144,26 @@ class Saturation:
     def _avx2(self, values: Sequence[Value]) -> Value:
         packed = [self.pack_in_two_lanes(values[i], values[i + 1]) for i in (0, 2)]
         ordered = [p.bitcast("i32", 8).shuffle(IN_ORDER_256).bitcast("i8", 32) for p in packed]
-        return _joined(ordered)
+        return joined(ordered)
 
     def pack_in_two_lanes(self, first: Value, second: Value) -> Value:
         """Two vectors to 32 i8 (AVX2): values 0-3 and 8-11 of each, then the others."""
-        b = self.b
-        words: list[Value] = []
-        for v in (first, second):
-            limited = self.limited(v)
-            eights = [
-                b.intrinsic("llvm.x86.avx.cvt.ps2dq.256", llvm_type("i32", 8), half)
-                for half in (limited.shuffle(range(8)), limited.shuffle(range(8, 16)))
-            ]
-            name = "llvm.x86.avx2.packssdw"
-            words.append(self._add(b.intrinsic(name, llvm_type("i16", 16), *eights)))
+        return self._pack_eights([*self._rounded_eights(first), *self._rounded_eights(second)])
+
+    def _rounded_eights(self, v: Value) -> list[Value]:
+        """AVX2: rne of the halves of a vector, as i32 [8]."""
+        limited = self.limited(v)
+        return [
+            self.b.intrinsic("llvm.x86.avx.cvt.ps2dq.256", llvm_type("i32", 8), half)
+            for half in (limited.shuffle(range(8)), limited.shuffle(range(8, 16)))
+        ]
+
+    def _pack_eights(self, eights: Sequence[Value]) -> Value:
+        """AVX2: four i32 [8] to 32 i8: values 0-3 of each, then the others."""
+        b, name = self.b, "llvm.x86.avx2.packssdw"
+        words = [
+            self._add(b.intrinsic(name, llvm_type("i16", 16), *eights[i : i + 2])) for i in (0, 2)
+        ]
         return self._limit(b.intrinsic("llvm.x86.avx2.packuswb", llvm_type("i8", 32), *words))
 
     def _add(self, words: Value) -> Value:
@@ -189,10 +198,10 @@ def packs(isa: Isa) -> bool:
     return isa.name in _PACKS
 
 
-def _joined(parts: Sequence[Value]) -> Value:
+def joined(parts: Sequence[Value]) -> Value:
     """Vectors of the same lanes, 1, 2 or 4 of them, one after the other."""
     if len(parts) == 1:
         return parts[0]
     half = len(parts) // 2
-    first, second = _joined(parts[:half]), _joined(parts[half:])
+    first, second = joined(parts[:half]), joined(parts[half:])
     return first.shuffle(range(2 * first.lanes), second)
