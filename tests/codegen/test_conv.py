@@ -216,35 +216,68 @@ def test_kernels_of_one_module_pad_as_they_need(isa: Isa, first: int) -> None:
         np.testing.assert_array_equal(out, expected)
 
 
-def test_which_convolutions_keep_their_weights_in_registers() -> None:
-    stem = ConvDims(1, 224, 224, 3, 112, 112, 16, (3, 3), (2, 2), (1, 1), (1, 1))
-    spec = in_pixels(conv_spec(VNNI512, stem, "u4", Epilogue("u8")), stem)
+STEM = ConvDims(1, 224, 224, 3, 112, 112, 16, (3, 3), (2, 2), (1, 1), (1, 1))
+"""Of a network for images: its weights stay in registers, its pixels have three bytes."""
+
+
+def stem_in_pixels(
+    dims: ConvDims,
+    isa: Isa = VNNI512,
+    storage: Storage = "u4",
+    epilogue: Epilogue = Epilogue("u8"),  # noqa: B008 # immutable
+) -> ConvSpec | None:
+    return in_pixels(conv_spec(isa, dims, storage, epilogue), dims)
+
+
+def test_a_stem_keeps_its_weights_in_registers() -> None:
+    spec = stem_in_pixels(STEM)
     assert spec is not None
     assert spec.name == "u8_i4c_conv_3x3x3s2_joined_8x16c4_u8__vnni512"
-    assert spec in conv_alternatives(VNNI512, stem, "u4", Epilogue("u8"))
+    assert spec in conv_alternatives(VNNI512, STEM, "u4", Epilogue("u8"))
     assert spec.window is not None
     assert spec.window.tight
-    for dims in (replace(stem, out_channels=24), replace(stem, stride=(2, 1), out_width=224)):
-        other = in_pixels(conv_spec(VNNI512, dims, "u4", Epilogue("u8")), dims)
-        assert other is not None
-        assert other.window is not None
-        assert not other.window.tight
-    others = [
-        replace(stem, kernel=(5, 5), pad_begin=(2, 2)),
-        replace(stem, in_channels=8),
-        replace(stem, width=12, out_width=6),
-        replace(stem, dilation=(2, 2), pad_begin=(2, 2)),
-    ]
-    for dims in others:
-        assert in_pixels(conv_spec(VNNI512, dims, "u4", Epilogue("u8")), dims) is None
-    cases: list[tuple[Isa, Storage, Epilogue]] = [
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [replace(STEM, out_channels=24), replace(STEM, stride=(2, 1), out_width=224)],
+    ids=["24 channels", "stride of 1"],
+)
+def test_pixels_that_take_four_bytes(dims: ConvDims) -> None:
+    spec = stem_in_pixels(dims)
+    assert spec is not None
+    assert spec.window is not None
+    assert not spec.window.tight
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [
+        replace(STEM, kernel=(5, 5), pad_begin=(2, 2)),
+        replace(STEM, in_channels=8),
+        replace(STEM, width=12, out_width=6),
+        replace(STEM, dilation=(2, 2), pad_begin=(2, 2)),
+    ],
+    ids=["5x5", "8 channels", "narrow", "dilated"],
+)
+def test_shapes_whose_weights_do_not_stay_in_registers(dims: ConvDims) -> None:
+    assert stem_in_pixels(dims) is None
+
+
+@pytest.mark.parametrize(
+    ("isa", "storage", "epilogue"),
+    [
         (AVX2, "u4", Epilogue("u8")),
         (VNNI512, "s16", Epilogue("u8")),
         (VNNI512, "u4", Epilogue("f32")),
         (VNNI512, "u4", Epilogue("u8", residual=True)),
-    ]
-    for isa, storage, epilogue in cases:
-        assert in_pixels(conv_spec(isa, stem, storage, epilogue), stem) is None
+    ],
+    ids=["avx2", "s16", "f32", "residual"],
+)
+def test_stems_whose_weights_do_not_stay_in_registers(
+    isa: Isa, storage: Storage, epilogue: Epilogue
+) -> None:
+    assert stem_in_pixels(STEM, isa, storage, epilogue) is None
 
 
 @pytest.mark.parametrize("isa", host_isas())

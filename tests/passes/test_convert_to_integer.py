@@ -32,7 +32,7 @@ from uqfc.dialects.quant import DcastOp, QcastOp, QuantParams, ScastOp, UniformT
 from uqfc.dialects.tensors import Array, shape_of
 from uqfc.elementary import UNARY
 from uqfc.interpreter import Interpreter, integer_conv2d
-from uqfc.numerics import F64
+from uqfc.numerics import F32, F64
 from uqfc.passes.convert_to_float8 import ConvertToFloat8Pass
 from uqfc.passes.convert_to_integer import ConvertToIntegerPass
 from uqfc.passes.select_bit_width import Reason, decision_of
@@ -64,6 +64,13 @@ class QuantizedBuilder(NetworkBuilder):
         constant = self.add(nn.ConstantOp(q))
         return self.add(DcastOp(self.add(ScastOp(constant, UniformType(params)))))
 
+    def large_inputs(self) -> dict[str, F32]:
+        """Values of which many are clamped."""
+        return {
+            f"input{i}": self.random.standard_normal(shape_of(a)).astype(np.float32) * 40
+            for i, a in enumerate(self.block.args)
+        }
+
 
 def levels(y: Array, params: QuantParams) -> F64:
     """The integers that dequantize to ``y``: division undoes an exact product's one rounding."""
@@ -75,6 +82,10 @@ def check(q: F64, real: F64, params: QuantParams, slack: F64 | float) -> None:
     wanted = real / params.scales[0] + params.zero_points[0]
     error = np.abs(q - np.clip(wanted, params.qmin, params.qmax))
     assert (error <= 0.5 + slack + 1e-12).all()
+
+
+def activated(v: F64, activation: nn.FnAttr | None) -> F64:
+    return v if activation is None else UNARY[activation.data.name].f64(v, *activation.data.params)
 
 
 def converted(module: ModuleOp) -> ModuleOp:
@@ -118,15 +129,11 @@ def test_linear(
     )
     module = converted(b.module([b.point(b.layer(layer), y_params)]))
     assert any(isinstance(op, IntegerLayerOp) for op in module.walk())
-    inputs = {
-        f"input{i}": b.random.standard_normal(shape_of(a)).astype(np.float32) * 40
-        for i, a in enumerate(b.block.args)
-    }
+    inputs = b.large_inputs()
     (y,) = Interpreter().run(module, inputs).values()
     products = real_input(inputs["input0"], x_params) @ (w.astype(np.float64) * w_scales[:, None]).T
     added = real_input(inputs["input1"], residual_params) if with_residual else np.zeros((3, n))
-    v = products + bias + added
-    real = v if activation is None else UNARY[activation.data.name].f64(v, *activation.data.params)
+    real = activated(products + bias + added, activation)
     size = np.abs(products) + np.abs(bias) + np.abs(added)
     bias_unit = x_params.scales[0] * w_scales.astype(np.float64) / 2
     slack = LIPSCHITZ * (bias_unit + ROUNDINGS * size) / y_params.scales[0]

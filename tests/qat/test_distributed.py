@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import distributed, nn  # noqa: E402 # after the skip
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
-from tests.qat.tiny import images, model  # noqa: E402
+from tests.qat.tiny import images, model, torch_threads  # noqa: E402
 
 if not distributed.is_available():
     pytest.skip("torch was built without torch.distributed", allow_module_level=True)
@@ -72,12 +72,8 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
     alone = calibrated(True)
     before = {name: parameter.detach().clone() for name, parameter in alone.named_parameters()}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes: it may change the order of sums
-    try:
+    with torch_threads(1):  # as in the processes: it may change the order of sums
         train(alone, list(range(RANKS)))
-    finally:
-        torch.set_num_threads(threads)
     for name, parameter in alone.named_parameters():
         assert torch.equal(first[name], parameter), name
     assert any(not torch.equal(first[name], before[name]) for name in before)

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 torch = pytest.importorskip("torch")
 
-from uqfc import numerics  # noqa: E402 - torch first
+from tests.qat.tiny import torch_threads  # noqa: E402 - torch first
+from uqfc import numerics  # noqa: E402
 from uqfc.codegen.training import CHUNK  # noqa: E402
 from uqfc.numerics import ACTIVATIONS, NUMPY, Activation  # noqa: E402
 from uqfc.qat.deployed import has_kernels  # noqa: E402
@@ -97,16 +98,13 @@ def test_threads_change_nothing() -> None:
     """Chunks are added up the same way, whoever computed them."""
     x = torch.randn(3 * CHUNK + 100, generator=torch.Generator().manual_seed(0))
     scale, zero = torch.tensor(0.02), torch.tensor(128, dtype=torch.int32)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            leaves = [t.clone().requires_grad_() for t in (x, scale)]
-            own, scales = leaves
+    results: list[list[Any]] = []
+    for threads in (1, 2, 3):
+        leaves = [t.clone().requires_grad_() for t in (x, scale)]
+        own, scales = leaves
+        with torch_threads(threads):
             real, q = fused_quantize(own, scales, zero, Levels(0, 255, Estimator.LSQ, 1.0))
             results.append([real, q, *torch.autograd.grad(real, leaves, x)])
-    finally:
-        torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

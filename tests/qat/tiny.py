@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -13,6 +15,17 @@ from torch.utils.data import DataLoader, TensorDataset
 from uqfc.qat import QatModel, prepare_qat
 
 CLASSES = 3
+
+
+@contextmanager
+def torch_threads(count: int) -> Generator[None]:
+    """PyTorch uses that many threads within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def network(seed: int = 0) -> nn.Module:
