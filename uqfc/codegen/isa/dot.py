@@ -148,8 +148,8 @@ def _joined(parts: Sequence[Value]) -> Value:
 
 
 def _pmaddwd(b: Builder, x: Value, y: Value) -> Value:
-    operands = (x.bitcast("i16", 16), y.bitcast("i16", 16))
-    return b.intrinsic("llvm.x86.avx2.pmadd.wd", llvm_type("i32", 8), *operands)
+    operands = (x.bitcast("i16", 2 * YMM_LANES), y.bitcast("i16", 2 * YMM_LANES))
+    return b.intrinsic("llvm.x86.avx2.pmadd.wd", llvm_type("i32", YMM_LANES), *operands)
 
 
 def _add_pmaddwd(accumulator: Value, a: Operand, w: Operand) -> Value:

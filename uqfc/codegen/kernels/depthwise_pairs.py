@@ -17,7 +17,7 @@ import numpy as np
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.isa.dot import add_evens, dot_for, pair_products
+from uqfc.codegen.isa.dot import YMM_LANES, add_evens, dot_for, pair_products
 from uqfc.codegen.kernels.depthwise_geometry import Geometry
 from uqfc.codegen.kernels.depthwise_rows import InputRows
 from uqfc.codegen.kernels.depthwise_weights import Weights
@@ -31,7 +31,7 @@ CHANNELS = 32
 """Channels at a time: the bytes of a register."""
 PIXELS = 4
 """Outputs of a row that are computed together."""
-YMM_BYTES = 32
+YMM_BYTES = 4 * YMM_LANES
 HALF = 8
 """Channels of a lane of 128 bits that are in ``LOW``."""
 LOW = [lane * 2 * HALF + i for lane in (0, 1) for i in range(HALF)]
@@ -191,7 +191,8 @@ class PairsBody:
                 for p, pair in used:
                     for half, operand in enumerate(operands):
                         place = self.pairs.index(pair) * 2 + half
-                        weights = self.weights.load("i32", place * YMM_BYTES, HALF, align=YMM_BYTES)
+                        offset = place * YMM_BYTES
+                        weights = self.weights.load("i32", offset, YMM_LANES, align=YMM_BYTES)
                         products = pair_products((operand,), (weights,))
                         before = sums[p][half]
                         sums[p][half] = products if before is None else before + products
@@ -218,7 +219,7 @@ class PairsBody:
             place = ky, q + self.geometry.dilation[1]
             second = addresses[place].load("i8", 0, CHANNELS) if place in addresses else first
         halves = [[c + CHANNELS * which for c in half for which in (0, 1)] for half in (LOW, HIGH)]
-        return [first.shuffle(order, second).bitcast("i32", HALF) for order in halves]
+        return [first.shuffle(order, second).bitcast("i32", YMM_LANES) for order in halves]
 
     def _rounded(self, low: Value, high: Value) -> Value:
         """32 u8, in order, of their sums."""
@@ -236,7 +237,7 @@ class PairsBody:
 
     def _widened(self, sums: Value, odd: int) -> Value:
         """The even or odd int16 as int32."""
-        return sums.bitcast("i32", HALF) >> 16 if odd else add_evens(sums)
+        return sums.bitcast("i32", YMM_LANES) >> 16 if odd else add_evens(sums)
 
     # --- operands of a block of channels -------------------------------------------------------
 

@@ -28,10 +28,10 @@ class PanelConstants(ABC, Generic[Dims]):
     def pack(self, dims: Dims, weights: I32, zero_points: I32 | None = None) -> U8:
         """Bytes of the weights: [n, k], [n, kh, kw, in_channels / groups] or [n, kh, kw].
 
-        ValueError for another number of weights, or if the storage does not hold them.
+        ValueError for another shape, or if the storage does not hold them.
         """
         layout = self.layout(dims)
-        return layout.pack(weights.reshape(layout.shape), zero_points)
+        return layout.pack(weights.reshape(len(weights), *layout.shape[1:]), zero_points)
 
     def pad(self, dims: Dims, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Addends or multipliers [n] as the kernel reads them."""
