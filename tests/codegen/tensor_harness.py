@@ -18,6 +18,8 @@ from tests.codegen.harness import GUARD, GUARD_VALUE, GuardedBuffer, host_isas
 from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
+from uqfc.codegen.kernels.elementwise_base import ElementwiseOp
 from uqfc.codegen.kernels.tensor import Dtype, FunctionKernel, TensorKernel
 from uqfc.codegen.parts import Part
 from uqfc.dialects.tensors import element_type, tensor_type
@@ -204,6 +206,15 @@ def meaning(op: Operation, *operands: Array) -> Array:
     """What the interpreter computes for ``op``."""
     with np.errstate(all="ignore"):
         return evaluate(Interpreter(), op, list(operands))[0]
+
+
+def one_op(
+    isa: Isa, op: ElementwiseOp, dtypes: tuple[Dtype, ...], *arrays: Array
+) -> ElementwiseKernel:
+    """An elementwise kernel of one op, on dense arrays that broadcast."""
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    inputs = tuple(Input(d, a.shape) for d, a in zip(dtypes, arrays, strict=True))
+    return ElementwiseKernel(isa, shape, inputs, (Step(op, tuple(range(len(arrays)))),))
 
 
 def check(
