@@ -160,8 +160,9 @@ def networks(draw: st.DrawFn, max_steps: int = 8) -> ModuleOp:
             made = draw(st.sampled_from(STEPS))(b, draw(recent), draw)
         if np.prod(shape_of(made)) <= 3000:
             alive.append(made)
-    last = pointwise(b, alive[-1], draw)
-    return named(b.module([last, *draw(st.lists(st.sampled_from(alive[1:]), max_size=1))]))
+    last = pointwise(b, draw(st.sampled_from(alive[1:])), draw)
+    others = draw(st.lists(st.sampled_from(alive[-2:]), max_size=2, unique_by=id))
+    return named(b.module([last, *others]))
 
 
 @st.composite
@@ -318,11 +319,24 @@ def test_readers_that_need_rows_without_gaps_keep_a_value_where_it_is() -> None:
     assert "concat" in names
 
 
-def test_results_of_the_network_are_not_shared() -> None:
+def test_only_results_that_nothing_else_reads_are_parts_of_results() -> None:
     b, image = network(1, 4, 3, 8)
-    x, y = conv(b, image, 8), conv(b, image, 4)
-    names = kernels_of(b, b.add(nn.ConcatOp([x, y], 3)), x, strategy="")
-    assert names.count("concat") == 1
+    x, y, z = (conv(b, image, channels) for channels in (8, 4, 2))
+    total = b.add(nn.ConcatOp([x, y, z], 3))
+    module = named(b.module([total, relu(b, x), z]))
+    launches = launches_of(compiled(integer(module), "x86-64-v3").kernels)
+    (copying,) = [o for o in launches if isinstance(yielded(o.body).owner, nn.ConcatOp)]
+    assert copying.parts_in_place == (1,)
+
+
+def test_detections_of_several_scales_are_written_into_the_result() -> None:
+    b, image = network(1, 4, 4, 8)
+    boxes: list[SSAValue] = []
+    for size in (4, 2):
+        made = conv(b, image, 12)
+        small = b.add(nn.SliceOp(made, (0, 0, 0, 0), (1, size, size, 12), (1, 1, 1, 1)))
+        boxes.append(b.add(nn.ReshapeOp(relu(b, small), (1, size * size * 3, 4))))
+    assert "concat" not in kernels_of(b, b.add(nn.ConcatOp(boxes, 1)))
 
 
 def test_halves_of_channels_are_read_where_they_are() -> None:

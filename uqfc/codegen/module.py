@@ -156,7 +156,9 @@ class Emitter:
         view = value.owner
         if not isinstance(view, ViewOp):
             raise ValueError("memory is neither an argument nor a view of the arena")
-        return self.b.pointer("arena") + view.offset.value.data
+        of_result = isinstance(view.arena, BlockArgument)
+        start = self.memory(view.arena) if of_result else self.b.pointer("arena")
+        return start + view.offset.value.data
 
 
 @collector_paused()

@@ -7,8 +7,9 @@ the launch of the concatenation, which is nothing if there are none. Results of 
 placed in larger ones in the same way. What slices read is not copied, either, if their readers can
 read it where it is.
 
-Inputs and results of the network are in the caller's memory, and constants among the weights: they
-are copied. So is the second place of a value that is needed in two.
+Inputs of the network are in the caller's memory, and constants among the weights: they are copied.
+So is the second place of a value that is needed in two. Results of the network are in the caller's
+memory, too: what is a part of one is read by nothing else, because kernels may read past its end.
 
 Law: exact. Only the properties ``in_place``, ``pitches`` and what ``select-kernels`` sets change.
 """
@@ -36,7 +37,8 @@ from uqfc.targets import load_target
 class Placement:
     """Decides for the launches of a block.
 
-    ``layouts``: where values are that are parts of others, by their root.
+    ``layouts``: where values are that are parts of others, by their root. ``outside``: what is in
+    the memory of results of the network.
     """
 
     def __init__(self, block: Block, isa: Isa, threads: int) -> None:
@@ -47,6 +49,7 @@ class Placement:
         last = block.last_op
         assert isinstance(last, ReturnOp)
         self.results = set(last.operands)
+        self.outside = set(last.operands)
 
     def run(self) -> None:
         """Concatenations from the last to the first: one may be a part of a later one."""
@@ -63,15 +66,18 @@ class Placement:
 
     def join(self, launch: LaunchOp, op: nn.ConcatOp) -> None:
         """Place the inputs of a concatenation."""
-        if launch.outputs[0] in self.results:
-            return
+        outside = launch.outputs[0] in self.outside
         placed: list[int] = []
         for index, layout in enumerate(parts_of(op, self.layout_of(launch.outputs[0]))):
             value = root(launch.operand_of(op.inputs[index]))
             moved = layout.reshaped(shape_of(value))
-            if moved is not None and self.is_movable(value) and self.fits(value, moved):
-                self.layouts[value] = moved
-                placed.append(index)
+            if moved is None or not self.is_movable(value) or not self.fits(value, moved):
+                continue
+            if outside and not has_one_reader(value):
+                continue
+            self.layouts[value] = moved
+            self.outside |= {value} if outside else set()
+            placed.append(index)
         if placed:
             launch.properties["in_place"] = ints(placed)
 
@@ -138,6 +144,11 @@ class Placement:
             launch.properties["pitches"] = ints(pitches)
         chosen_by = None if launch.chosen_by is None else launch.chosen_by.data
         select(launch, self.choice(launch), chosen_by, self.threads)
+
+
+def has_one_reader(value: SSAValue) -> bool:
+    """Whether there is one use of the value, or of its reshape."""
+    return all(view.uses.get_length() == 1 for view in views(value))
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,8 @@ class Plan:
         reads = last_reads(self.launches)
         for step, launch in enumerate(self.launches):
             value = launch.outputs[0]
-            if value not in self.results:
-                base, _ = home_of(value, self.homes)
+            base, _ = home_of(value, self.homes)
+            if base not in self.results:
                 first = owners[base].first if base in owners else step
                 last = max(reads.get(value, step), owners[base].last if base in owners else step)
                 owners[base] = Buffer(padded(memref_bytes(base.type)), first, last)
@@ -175,7 +175,7 @@ class Plan:
         for op in list(self.block.ops):
             value = moved_by(op)
             if value is not None and value not in places:
-                view = self.view(arena, value, offsets)
+                view = self.view(arena, value, offsets, places)
                 Rewriter.insert_op(view, InsertPoint.before(op))
                 places[value] = view.result
         for launch in self.launches:
@@ -192,18 +192,24 @@ class Plan:
         )
 
     def view(
-        self, arena: ArenaOp, value: SSAValue, offsets: Mapping[SSAValue | LaunchOp, int]
+        self,
+        arena: ArenaOp,
+        value: SSAValue,
+        offsets: Mapping[SSAValue | LaunchOp, int],
+        places: Mapping[SSAValue, SSAValue],
     ) -> ViewOp:
-        """The bytes of a value, which are in the arena."""
+        """The bytes of a value, which are in the arena or a part of a result."""
         base, layout = home_of(value, self.homes)
         element, pitch = element_of(value), layout.pitch
         assert pitch is not None
-        offset = offsets[base] + layout.offset * numpy_dtype(element).itemsize
-        return ViewOp(arena, offset, shape_of(value), element, pitch)
+        offset = layout.offset * numpy_dtype(element).itemsize
+        if base in self.results:
+            return ViewOp(places[base], offset, shape_of(value), element, pitch)
+        return ViewOp(arena, offsets[base] + offset, shape_of(value), element, pitch)
 
 
 def moved_by(op: Operation) -> SSAValue | None:
-    """The value of the arena that an op gives: that of a kernel, or another view of it."""
+    """The value that an op gives: that of a kernel, or another view of it."""
     if isinstance(op, nn.ReshapeOp):
         return op.result
     return op.outputs[0] if isinstance(op, LaunchOp) else None

@@ -51,8 +51,8 @@ class ArenaOp(IRDLOperation):
 
 @irdl_op_definition
 class ViewOp(IRDLOperation):
-    """A tensor at ``offset`` bytes from the start of the arena; its rows follow each other, or
-    elements of others are between them."""
+    """A tensor at ``offset`` bytes from the start of the arena, or of a result that it is a part
+    of; its rows follow each other, or elements of others are between them."""
 
     name = "qkernel.view"
     arena = operand_def(MemRefType)
