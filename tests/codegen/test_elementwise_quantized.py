@@ -64,6 +64,23 @@ def test_gates_of_channels_are_read_once(isa: Isa, seed: int, rows: int, n: int)
     check(isa, kernel, op, gate, x, in_place=1)
 
 
+@every_isa
+@given(seed=SEEDS, rows=st.integers(1, 5), n=st.sampled_from([5, 16, 40, 64, 72, 120, 150]))
+@some_examples
+def test_gates_of_rows_that_are_apart(isa: Isa, seed: int, rows: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    stored, gate = random_array(rng, "u8", (2, rows, n + 3)), random_array(rng, "u8", (n,))
+    shape = (2, rows, n)
+    inputs = (Input("u8", (n,)), Input("u8", shape, (rows * (n + 3), n + 3, 1)))
+    mul = MulQuantized(3, 7, 0.0078125, 5, shares_lhs=True)
+    kernel = ElementwiseKernel(isa, shape, inputs, (Step(mul, (0, 1)),))
+    assert (kernel.repeats, kernel.grouped) == ((0,) if packs(isa) else (), False)
+    a, b = gate.astype(np.int32), stored[..., :n].astype(np.int32)
+    multiplier = np.array(0.0078125, np.float32)
+    want = numerics.mul_quantized(a, 3, b, 7, multiplier, -5, 250, 5).astype(np.uint8)
+    assert_same(run_tensor_kernel(kernel, [gate, stored], shape, np.uint8), want)
+
+
 BYTES = np.arange(256, dtype=np.uint8)
 PAIRS = {
     "dense": (np.repeat(BYTES, 256)[None], np.tile(BYTES, 256)[None]),
@@ -106,7 +123,9 @@ def test_all_pairs_of_bytes(
     }
     for op, values in want.items():
         kernel = one_op(isa, op, ("u8", "u8"), *arrays)
-        assert bool(kernel.repeats) == (packs(isa) and shape in ("blocks", "groups"))
+        repeated = ("blocks", "groups", "tails")
+        assert bool(kernel.repeats) == (packs(isa) and shape in repeated)
+        assert kernel.grouped == (packs(isa) and shape in repeated[:2])
         got = run_tensor_kernel(kernel, arrays, values.shape, np.uint8)
         assert_same(got, values.astype(np.uint8))
 

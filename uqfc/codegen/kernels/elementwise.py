@@ -128,21 +128,26 @@ class ElementwiseKernel(FunctionKernel):
 
     @cached_property
     def repeats(self) -> tuple[int, ...]:
-        """Inputs whose rows (the last axis) are the same along the axis before it, if all others
-        and the result are dense along both: blocks of rows are packed together."""
-        sizes, strides = self.walk.sizes, self.walk.strides
-        if not self.rounded or self.interleaved or len(sizes) < 2:
+        """Inputs whose rows (the last axis) are the same along the axis before it, where blocks
+        are packed together: they are read once for each block."""
+        if not self.rounded or self.interleaved or not self.walk.outer or "strided" in self.reads:
             return ()
-        if {s[-2:] for s in strides} != {(0, 1), (sizes[-1], 1)}:
-            return ()
-        repeated = tuple(i for i, s in enumerate(strides[:-1]) if s[-2] == 0)
-        widest = max(DTYPE_BYTES[self.inputs[i].dtype] for i in repeated)
-        return repeated if 0 < lcm(sizes[-1], GRANULE) * widest <= MOST_REPEATED else ()
+        inputs = enumerate(zip(self.reads, self.walk.strides, strict=False))
+        return tuple(i for i, (read, s) in inputs if read == "vector" and s[-2] == 0)
+
+    @cached_property
+    def grouped(self) -> bool:
+        """Everything but what repeats is dense along both axes: blocks go on in the next row."""
+        n, strides = self.walk.sizes[-1], self.walk.strides
+        if not self.repeats or {s[-2:] for s in strides} != {(0, 1), (n, 1)}:
+            return False
+        widest = max(DTYPE_BYTES[self.inputs[i].dtype] for i in self.repeats)
+        return 0 < lcm(n, GRANULE) * widest <= MOST_REPEATED
 
     @property
     def name(self) -> str:
         ops = tuple((s.op.label, s.operands) for s in self.steps)
-        loops = (self.walk.outer, self.interleaved, self.repeats)
+        loops = (self.walk.outer, self.interleaved, self.repeats, self.grouped)
         structure = (loops, self.reads, self.dtypes, ops)
         labels = "_".join(s.op.label for s in self.steps)
         return structure_name(f"{self.dtype}_{labels}", structure, self.isa)
@@ -187,10 +192,10 @@ class ElementwiseKernel(FunctionKernel):
     def _split_axis(self) -> tuple[int, int]:
         """The loop that parts share, and its granule: the outermost of some length.
 
-        Rows that repeat stay whole.
+        Rows of groups stay whole.
         """
         vectors = len(self.walk.sizes) - (2 if self.interleaved else 1)
-        loops = vectors if self.repeats else vectors + 1
+        loops = vectors if self.grouped else vectors + 1
         granules = [GRANULE if d == vectors else 1 for d in range(loops)]
         counts = [s // g for s, g in zip(self.walk.sizes, granules, strict=False)]
         long = (d for d, count in enumerate(counts) if count >= LEAST_GRANULES)

@@ -43,7 +43,7 @@ class Loops:
         self.names = [f"in{i}" for i in range(len(kernel.inputs))]
         self.channels = kernel.interleaved
         self.scalars = [b.value(f"s{i}") for i in range(len(kernel.scalars))]
-        self.stored = [b.stack(MOST_REPEATED) for _ in kernel.repeats]
+        self.stored = [b.stack(MOST_REPEATED) for _ in kernel.repeats if kernel.grouped]
         self.saturation: Saturation | None = None
         if kernel.rounded:
             self.saturation = kernel.rounded.saturation(b, self.scalars)
@@ -56,6 +56,8 @@ class Loops:
             starts = [self._start(name, indices) for name in [*self.names, "out"]]
             if self.channels:
                 self._interleaved(starts[:-1], starts[-1])
+            elif self.kernel.grouped:
+                self._grouped(starts[:-1], starts[-1])
             elif self.kernel.repeats:
                 self._repeated(starts[:-1], starts[-1])
             else:
@@ -84,6 +86,30 @@ class Loops:
             out.store_first(self._chain(reader.read(full, rest)), rest, full * width)
 
     def _repeated(self, sources: Sequence[Pointer], out: Pointer) -> None:
+        """Blocks of the last axis, the last of fewer elements, each for all of the axis before."""
+        b, rows = self.b, self.b.value(f"size{self.rank - 2}")
+        n, axis = self.b.value(f"size{self.rank - 1}"), f"_stride{self.rank - 2}"
+        once = _Reader(self, sources, self.rank - 1)
+
+        def of_all_rows(i: Value, count: Value | None) -> None:
+            known = {k: once.four(k, i, count) for k in self.kernel.repeats}
+            with b.loop(0, rows) as row:
+                names = zip(sources, self.names, strict=True)
+                places = [source + row * b.value(name + axis) for source, name in names]
+                block = _Reader(self, places, self.rank - 1).block(i, known, count)
+                target, bytes_of = out + row * b.value("out" + axis), self._packed(block)
+                if count is None:
+                    target.store(bytes_of, i)
+                else:
+                    target.store_first(bytes_of, count, i)
+
+        full = whole_vectors(n, GRANULE)
+        with b.loop(0, full, GRANULE) as i:
+            of_all_rows(i, None)
+        with b.when(full.lt(n)):
+            of_all_rows(full, n - full)
+
+    def _grouped(self, sources: Sequence[Pointer], out: Pointer) -> None:
         """Rows of the last axis: some inputs have the same row every time, all others are dense.
 
         As many rows as a whole number of blocks takes are a group; what repeats is stored as often
@@ -193,17 +219,28 @@ class _Reader:
         return [to_lanes(i.dtype, raw) for i, raw in zip(self.kernel.inputs, raws, strict=True)]
 
     def block(
-        self, position: Value, known: Mapping[int, list[Value]] | None = None
+        self,
+        position: Value,
+        known: Mapping[int, list[Value]] | None = None,
+        count: Value | None = None,
     ) -> list[tuple[Value, ...]]:
-        """Four vectors of the inputs, of 64 elements; those of some may be ``known``."""
+        """Four vectors of the inputs, of 64 elements; those of some may be ``known``.
+
+        Or of ``count`` < 64 elements of inputs that are not strided.
+        """
         given = known or {}
         places = range(len(self.sources))
-        columns = [given[i] if i in given else self.four(i, position) for i in places]
+        columns = [given[i] if i in given else self.four(i, position, count) for i in places]
         return list(zip(*columns, strict=True))
 
-    def four(self, i: int, position: Value) -> list[Value]:
-        """Four vectors of one input, of 64 elements."""
-        raws = [self._raw(i, position + LANES * v) for v in range(PACKED)]
+    def four(self, i: int, position: Value, count: Value | None = None) -> list[Value]:
+        """Four vectors of one input: what ``block`` has of it."""
+        if count is None or self.kernel.reads[i] == "splat":
+            raws = [self._raw(i, position + LANES * v) for v in range(PACKED)]
+        else:
+            start = position * DTYPE_BYTES[self.kernel.inputs[i].dtype]
+            first = self.sources[i].load_first(self._element(i), count, start, GRANULE)
+            raws = [first.shuffle(range(LANES * v, LANES * (v + 1))) for v in range(PACKED)]
         if self.kernel.in_lanes:
             return biased(joined(raws))
         return [to_lanes(self.kernel.inputs[i].dtype, raw) for raw in raws]
