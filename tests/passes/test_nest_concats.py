@@ -33,9 +33,10 @@ def test_exact(axis: int, choices: list[list[int]]) -> None:
 def test_what_is_concatenated_already_is_taken() -> None:
     b = GraphBuilder([(1, 2)] * 4)
     w, x, y, z = b.block.args
-    concats = [b.add(nn.ConcatOp(v, 1)) for v in ([x, y], [w, x, y], [w, x, y, z])]
+    lists = [x, y], [x, y, w, z], [x, y, w, z, z], [x, y, x, y]
+    concats = [b.add(nn.ConcatOp(v, 1)) for v in lists]
     nested = assert_exact(b.module(concats), NestConcatsPass())
-    assert inputs_of(nested) == [2, 2, 2]
+    assert inputs_of(nested) == [2, 3, 2, 2]
 
 
 def test_along_another_axis_it_is_something_else() -> None:

@@ -61,7 +61,7 @@ class Placement:
             op = yielded(launch.body).owner
             if isinstance(op, nn.SliceOp):
                 self.cut(launch, op)
-        for launch in self.launches:
+        for launch in self.launches if self.layouts else ():
             self.settle(launch)
 
     def join(self, launch: LaunchOp, op: nn.ConcatOp) -> None:

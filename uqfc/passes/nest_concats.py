@@ -28,11 +28,12 @@ def find_run(values: Sequence[SSAValue], run: Sequence[SSAValue]) -> int | None:
 
 
 def nest(op: nn.ConcatOp, earlier: Sequence[nn.ConcatOp]) -> nn.ConcatOp:
-    """The same with the results of earlier concatenations, those of the most inputs first."""
+    """The same with the results of earlier concatenations, in order: later ones may have them."""
     values = list(op.inputs)
-    for other in sorted(earlier, key=lambda c: -len(c.inputs)):
-        start = find_run(values, other.inputs)
-        if other.axis == op.axis and len(other.inputs) > 1 and start is not None:
+    for other in earlier:
+        if other.axis != op.axis or len(other.inputs) == 1:
+            continue
+        while (start := find_run(values, other.inputs)) is not None:
             values[start : start + len(other.inputs)] = [other.result]
     if len(values) == len(op.inputs):
         return op
