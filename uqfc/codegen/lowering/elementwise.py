@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from xdsl.dialects.builtin import f32, i1, i32, i64
 from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 
-from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels.elementwise import ElementwiseKernel, Input, Step
 from uqfc.codegen.kernels.elementwise_float8 import Float8Dequantize, Float8Quantize
@@ -25,10 +24,8 @@ from uqfc.codegen.kernels.elementwise_ops import (
     Unary,
 )
 from uqfc.codegen.kernels.elementwise_quantized import AddQuantized, MulQuantized
-from uqfc.codegen.kernels.tensor import Dtype, TensorKernel
-from uqfc.codegen.lowering.registry import RESULT, Choice, lowering
-from uqfc.codegen.parts import Part
-from uqfc.codegen.vector import Pointer
+from uqfc.codegen.kernels.tensor import Dtype
+from uqfc.codegen.lowering.registry import RESULT, Choice, choice_of, lowering
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.layouts import row_strides
 from uqfc.dialects.qkernel import LaunchOp
@@ -123,21 +120,6 @@ STEPS: dict[type[Operation], Callable[[Any], ElementwiseOp]] = {
 }
 
 
-def emit_kernel(
-    kernel: TensorKernel,
-    b: Builder,
-    inputs: Sequence[Pointer],
-    out: Pointer,
-    scratch: Pointer | None,
-    part: Part | None,
-) -> None:
-    """The call of a kernel, or of a part of it."""
-    if part is None:
-        kernel.call(b, inputs, out, scratch)
-    else:
-        kernel.call_part(b, inputs, out, scratch, part)
-
-
 def source(launch: LaunchOp, value: SSAValue) -> tuple[int, Input]:
     """The operand of the launch behind a value of its body, and how it is read."""
     if isinstance(value, BlockArgument):
@@ -176,16 +158,5 @@ def elementwise(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
     shape, pitch = shape_of(op.results[0]), launch.pitch(RESULT)
     kernel = ElementwiseKernel(isa, shape, tuple(inputs), tuple(steps), pitch)
 
-    def emit_call(
-        b: Builder,
-        pointers: Sequence[Pointer],
-        out: Pointer,
-        scratch: Pointer | None,
-        part: Part | None,
-    ) -> None:
-        emit_kernel(kernel, b, [pointers[i] for i in operands], out, scratch, part)
-
     in_vectors = [RESULT] if shape[-1:] > (1,) else []
-    pitched = frozenset([*operands, *in_vectors])
-    splits, scratch = kernel.splits, kernel.scratch_bytes
-    return Choice(kernel.name, emit_call, scratch, splits, pitched=pitched)
+    return choice_of(kernel, operands, [*operands, *in_vectors])

@@ -9,7 +9,7 @@ which it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,6 +18,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
+from uqfc.codegen.kernels.tensor import TensorKernel
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer
 from uqfc.dialects.nn import ConstantOp, layer_name
@@ -54,6 +55,26 @@ class Choice:
     problem: str = ""
     estimate: float = 0.0
     pitched: frozenset[int] = frozenset()
+
+
+def choice_of(kernel: TensorKernel, places: Sequence[int], pitched: Iterable[int] = ()) -> Choice:
+    """A kernel whose inputs are these operands of the launch; ``pitched`` as in ``Choice``."""
+
+    def emit_call(
+        b: Builder,
+        operands: Sequence[Pointer],
+        out: Pointer,
+        scratch: Pointer | None,
+        part: Part | None,
+    ) -> None:
+        inputs = [operands[i] for i in places]
+        if part is None:
+            kernel.call(b, inputs, out, scratch)
+        else:
+            kernel.call_part(b, inputs, out, scratch, part)
+
+    splits, scratch = kernel.splits, kernel.scratch_bytes
+    return Choice(kernel.name, emit_call, scratch, splits, pitched=frozenset(pitched))
 
 
 Lowering: TypeAlias = Callable[[LaunchOp, Any, Isa], Choice | Sequence[Choice]]

@@ -8,7 +8,6 @@ from typing import cast
 
 from xdsl.ir import Operation, SSAValue
 
-from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa import Isa
 from uqfc.codegen.kernels import movement
 from uqfc.codegen.kernels.integer_matmul import IntegerMatmulKernel
@@ -22,10 +21,8 @@ from uqfc.codegen.kernels.softmax import SoftmaxKernel
 from uqfc.codegen.kernels.take import GatherKernel, InterpolateKernel
 from uqfc.codegen.kernels.tensor import TensorKernel
 from uqfc.codegen.kernels.window import WindowDims
-from uqfc.codegen.lowering.elementwise import dtype_of, emit_kernel
-from uqfc.codegen.lowering.registry import RESULT, Choice, lowering, operand_index
-from uqfc.codegen.parts import Part
-from uqfc.codegen.vector import Pointer
+from uqfc.codegen.lowering.elementwise import dtype_of
+from uqfc.codegen.lowering.registry import RESULT, Choice, choice_of, lowering, operand_index
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.tensors import element_count, int_tuple, shape_of
@@ -35,19 +32,7 @@ def tensor_choice(
     kernel: TensorKernel, operands: Sequence[SSAValue], pitched: Iterable[int] = ()
 ) -> Choice:
     """A kernel whose inputs are these values of the launch's body; ``pitched`` as in ``Choice``."""
-    places = [operand_index(v) for v in operands]
-
-    def emit_call(
-        b: Builder,
-        inputs: Sequence[Pointer],
-        out: Pointer,
-        scratch: Pointer | None,
-        part: Part | None,
-    ) -> None:
-        emit_kernel(kernel, b, [inputs[i] for i in places], out, scratch, part)
-
-    splits, scratch = kernel.splits, kernel.scratch_bytes
-    return Choice(kernel.name, emit_call, scratch, splits, pitched=frozenset(pitched))
+    return choice_of(kernel, [operand_index(v) for v in operands], pitched)
 
 
 def movement_kernel(launch: LaunchOp, op: Operation, isa: Isa) -> TensorKernel:
