@@ -97,6 +97,10 @@ def doubled(b: NetworkBuilder, x: SSAValue, draw: st.DrawFn) -> SSAValue:
     return b.add(nn.AddOp(x, x))
 
 
+def gated(b: NetworkBuilder, x: SSAValue, draw: st.DrawFn) -> SSAValue:
+    return b.add(nn.MulOp(x, b.add(nn.ReduceOp(x, "mean", (1, 2)))))
+
+
 def sliced(b: NetworkBuilder, x: SSAValue, draw: st.DrawFn) -> SSAValue:
     shape = shape_of(x)
     axis = draw(st.sampled_from([1, 3, 3]))
@@ -125,6 +129,7 @@ STEPS: tuple[Step, ...] = (
     pooled,
     activated,
     doubled,
+    gated,
     sliced,
     flipped,
     reshaped,
