@@ -41,6 +41,7 @@ from uqfc.codegen.kernels import (
 from uqfc.codegen.kernels.choice import conv_alternatives
 from uqfc.codegen.kernels.conv import conv_tile_heights, in_pixels
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
+from uqfc.codegen.kernels.reading import Reading
 from uqfc.packing import Storage
 
 CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 8, 16, 17, 31, 33])
@@ -295,6 +296,18 @@ def test_stems_whose_weights_do_not_stay_in_registers(
 )
 def test_shapes_that_take_another_path(isa: Isa, dims: ConvDims) -> None:
     check(isa, "u4", dims, Epilogue("u8"), 3)
+
+
+@pytest.mark.parametrize("isa", host_isas("vnni512"))
+@pytest.mark.parametrize("storage", ["s8", "u4"])
+@pytest.mark.parametrize("size", [7, 14, 15])
+def test_panels_of_large_weights_are_prefetched(isa: Isa, storage: Storage, size: int) -> None:
+    """The lines of an image are one chunk, or several."""
+    image = ConvDims(1, size, size, 64, size, size, 192, (3, 3), (1, 1), (1, 1), (1, 1))
+    spec = conv_spec(isa, image, storage, Epilogue("u8"), 7)
+    assert spec.reading == Reading(prefetch=True)
+    assert "_7x32c4o8p_" in spec.name
+    check(isa, storage, image, Epilogue("u8"), conv_tile_heights(isa, image).index(7))
 
 
 def test_kernel_names() -> None:

@@ -21,9 +21,10 @@ from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
 from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.pixel_product import PixelProduct
 from uqfc.codegen.kernels.pixel_window import TILE, Window
-from uqfc.codegen.kernels.product import LINES_BYTES, Product
+from uqfc.codegen.kernels.product import LINES_BYTES, ROWS_BYTES, Product
 from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETERS
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
+from uqfc.codegen.kernels.reading import PLAIN, Reading, reading_of
 from uqfc.codegen.kernels.strip import Strip, offsets_bytes
 from uqfc.codegen.kernels.tile import overlap_name, overlap_of
 from uqfc.codegen.parts import Part
@@ -50,11 +51,13 @@ class ConvSpec(PanelConstants[ConvDims]):
     source: QuantizedRows | None = None
     overlap: int = 0
     """As in ``Tile``."""
+    reading: Reading = PLAIN
     window: Window | None = None
 
     @property
     def name(self) -> str:
-        tile = f"{self.tile_rows}x{self.panel}c4{overlap_name(self.overlap)}"
+        tile = f"{self.tile_rows}x{self.panel}c4"
+        tile += overlap_name(self.overlap) + self.reading.name
         op = "conv" if self.padded else "conv_valid"
         op += f"_{self.source.name}" if self.source else ""
         op += f"_{self.window.name}" if self.window else ""
@@ -70,7 +73,9 @@ class ConvSpec(PanelConstants[ConvDims]):
     def product(self) -> Product | PixelProduct:
         if self.window:
             return PixelProduct(self.isa, self.storage, self.window, self.epilogue)
-        return Product(self.isa, self.storage, self.tile_rows, self.epilogue, self.overlap)
+        return Product(
+            self.isa, self.storage, self.tile_rows, self.epilogue, self.overlap, self.reading
+        )
 
     def layout(self, dims: ConvDims) -> PanelLayout:
         """Layout of the weights as [out_channels, kh * kw * in_channels / groups]."""
@@ -165,6 +170,12 @@ class ConvSpec(PanelConstants[ConvDims]):
         outputs = dims.out_height * dims.out_width * dims.out_channels
         return dims.batch * (inputs + outputs * self.epilogue.element_bytes)
 
+    def best_reading(self, dims: ConvDims) -> Reading:
+        """How weights are best read, for ``reading``."""
+        if self._rows_bytes(dims) > ROWS_BYTES:
+            return PLAIN
+        return reading_of(self.layout(dims), dims.pixels, self.overlap)
+
     def _chunk(self, dims: ConvDims) -> int:
         """Lines whose inputs and outputs are in the first level cache together."""
         inputs = dims.stride[0] * dims.width * dims.in_channels
@@ -222,7 +233,7 @@ def in_pixels(spec: ConvSpec, dims: ConvDims) -> ConvSpec | None:
     window = Window.of(spec.isa, dims, spec.storage, spec.epilogue)
     if window is None:
         return None
-    return replace(spec, tile_rows=TILE, padded=True, overlap=0, window=window)
+    return replace(spec, tile_rows=TILE, padded=True, overlap=0, reading=PLAIN, window=window)
 
 
 def conv_tile_heights(isa: Isa, dims: ConvDims) -> list[int]:
@@ -251,4 +262,5 @@ def conv_spec(
     rows = tile_rows or max(best_tile_rows(isa, dims.out_width, steps), min(2, isa.tile_rows))
     padded = dims.is_padded or source is not None
     overlap = overlap_of(isa, rows, steps, storage)
-    return ConvSpec(isa, storage, rows, padded, epilogue, source, overlap)
+    spec = ConvSpec(isa, storage, rows, padded, epilogue, source, overlap)
+    return replace(spec, reading=spec.best_reading(dims))

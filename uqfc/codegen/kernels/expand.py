@@ -10,7 +10,7 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder, find_function
 from uqfc.codegen.isa import Isa
-from uqfc.codegen.isa.dot import ALL_BYTES
+from uqfc.codegen.kernels.narrow import decoded, zero_bytes
 from uqfc.codegen.vector import LANES, Value
 from uqfc.packing import NARROW_BITS, Storage
 
@@ -39,22 +39,17 @@ def emit_expand(module: Any, isa: Isa, storage: Storage) -> Any:
 def _expand_channels(b: Builder, storage: Storage, first: Value, count: int) -> None:
     """``count`` channels, a multiple of 16."""
     bits = NARROW_BITS[storage]
-    mask = ((1 << bits) - 1) * ALL_BYTES
     row = b.value("channels") * 4
     size = row * b.value("steps")
-    zero_points: list[Value] = []
-    for channel in range(0, count, LANES):
-        zero_point = b.pointer("zero_points").load_u8_as_i32(first + channel)
-        twice = zero_point | zero_point << 8
-        zero_points.append((twice | twice << 16).bitcast("i8", 64))
+    zero_points = b.pointer("zero_points")
+    zeros = [zero_bytes(zero_points, first + channel) for channel in range(0, count, LANES)]
     cursor = [b.pointer("packed") + first * 4, b.pointer("out") + first * 4]
     with b.loop(0, b.value("steps"), carry=cursor):
-        for line, zero_bytes in enumerate(zero_points):
+        for line, zeros_of_line in enumerate(zeros):
             place = cursor[0] + 4 * LANES * line
             words = place.load_i32()
             (place + size).prefetch(level=2)
-            for shift in range(0, 8, bits):
-                moved = words.shift_right_logical(shift) if shift else words
-                part = (moved & mask).bitcast("i8", 64)
-                cursor[1].store(part - zero_bytes, row * (shift // bits) + 4 * LANES * line)
+            for part in range(8 // bits):
+                values = decoded(words, bits, part, zeros_of_line)
+                cursor[1].store(values, row * part + 4 * LANES * line)
         cursor[:] = [cursor[0] + row, cursor[1] + row * (8 // bits)]

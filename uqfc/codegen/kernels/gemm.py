@@ -15,6 +15,7 @@ from uqfc.codegen.kernels.operands import GemmDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, emit_padding
 from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.product import LINES_BYTES, ROWS_BYTES, Product
+from uqfc.codegen.kernels.reading import PLAIN, Reading, reading_of
 from uqfc.codegen.kernels.tile import overlap_name, overlap_of, tile_sizes
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
@@ -50,16 +51,20 @@ class GemmSpec(PanelConstants[GemmDims]):
     epilogue: Epilogue
     overlap: int = 0
     """As in ``Tile``."""
+    reading: Reading = PLAIN
 
     @property
     def name(self) -> str:
-        tile = f"{self.tile_rows}x{self.isa.panel}c4{overlap_name(self.overlap)}"
+        tile = f"{self.tile_rows}x{self.isa.panel}c4"
+        tile += overlap_name(self.overlap) + self.reading.name
         weights = STORAGE_NAMES[self.storage]
         return f"u8_{weights}_gemm_{tile}_{self.epilogue.name}__{self.isa.name}"
 
     @property
     def product(self) -> Product:
-        return Product(self.isa, self.storage, self.tile_rows, self.epilogue, self.overlap)
+        return Product(
+            self.isa, self.storage, self.tile_rows, self.epilogue, self.overlap, self.reading
+        )
 
     def layout(self, dims: GemmDims) -> PanelLayout:
         """Layout of the weights [n, k]."""
@@ -84,6 +89,12 @@ class GemmSpec(PanelConstants[GemmDims]):
 
     def _rows_bytes(self, dims: GemmDims) -> int:
         return dims.rows * (dims.lda + dims.n * self.epilogue.element_bytes)
+
+    def best_reading(self, dims: GemmDims) -> Reading:
+        """How weights are best read, for ``reading``."""
+        if self._rows_bytes(dims) > ROWS_BYTES:
+            return PLAIN
+        return reading_of(self.layout(dims), dims.rows, self.overlap)
 
     def strip_rows(self, dims: GemmDims) -> int:
         """Rows that all panels of a block are applied to before the next ones.
@@ -159,7 +170,7 @@ class GemmSpec(PanelConstants[GemmDims]):
         part: Part | None = None,
     ) -> None:
         """Emits a call; see ``kernels``. ValueError if a pointer is missing, or K is too short."""
-        if self.overlap > -(-dims.k // 4):
+        if not self.reading.fits(self.layout(dims), self.overlap):
             raise ValueError(f"{self.name} is not a kernel of {dims}")
         function = self.emit(b.module, b.isa)
         rows, channels = (0, dims.rows), None
@@ -245,4 +256,5 @@ def gemm_spec(
     """The kernel for a product, in tiles of ``tile_rows`` or the best."""
     steps = -(-dims.k // 4)
     rows = tile_rows or best_tile_rows(isa, dims.rows, steps)
-    return GemmSpec(isa, storage, rows, epilogue, overlap_of(isa, rows, steps, storage))
+    spec = GemmSpec(isa, storage, rows, epilogue, overlap_of(isa, rows, steps, storage))
+    return replace(spec, reading=spec.best_reading(dims))

@@ -7,6 +7,7 @@ first level.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.expand import emit_expand
 from uqfc.codegen.kernels.int16_sums import sums_in_int16
 from uqfc.codegen.kernels.operands import Operands
+from uqfc.codegen.kernels.reading import PLAIN, Reading, Shares
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.kernels.tile import Tile
 from uqfc.codegen.vector import LANES, Pointer, Value
@@ -33,7 +35,7 @@ LINES_BYTES = 20 * 1024
 class Product:
     """``out = epilogue(a @ weights.T)`` for lines of pixels whose K are in segments; see ``Tile``.
 
-    Panels of narrow weights are expanded to int8 in scratch memory.
+    Panels of narrow weights are expanded to int8 in scratch memory if tiles do not decode them.
     """
 
     isa: Isa
@@ -42,10 +44,12 @@ class Product:
     epilogue: Epilogue
     overlap: int = 0
     """As in ``Tile``."""
+    reading: Reading = PLAIN
+    """As in ``Tile``: the next block of panels is what is ahead."""
 
     @property
     def expands(self) -> bool:
-        return self.storage in NARROW_BITS
+        return self.storage in NARROW_BITS and self.reading.bits == 8
 
     @property
     def sums_in_int16(self) -> bool:
@@ -76,7 +80,7 @@ class Product:
         rows = self.tile_rows
         if self.overlap:  # as many sums as a full panel has
             rows = rows * self.isa.tile_vectors // vectors
-        return Tile(rows, vectors, source, self.epilogue, lanes, self.overlap)
+        return Tile(rows, vectors, source, self.epilogue, lanes, self.overlap, self.reading)
 
     def parameters(self, *, inside: bool) -> dict[str, str]:
         """Names and kinds of the function's parameters, in the order of ``arguments``.
@@ -148,7 +152,8 @@ class Product:
         """The function, emitted once for all tiles with the same parameters."""
         activated = "_activated" if "reciprocal" in self.epilogue.scalars() else ""
         added = "_add" if self.epilogue.residual else ""
-        name = f"product_{self.storage}{added}_{self.epilogue.output}{activated}__{isa.name}"
+        weights = f"{self.storage}{self.reading.name}"
+        name = f"product_{weights}{added}_{self.epilogue.output}{activated}__{isa.name}"
         if function := find_function(module, name):
             return function
         expand = emit_expand(module, isa, self.storage) if self.expands else None
@@ -175,6 +180,10 @@ class _Panels:
         words = b.value("panel_steps")
         self.stored = words * (8 if product.storage == "s16" else 4)
         self.used = words * word_weights(product.storage) if expand is not None else self.stored
+        self.ahead: Shares | None = None
+        if product.reading.prefetch:
+            size = self.stored * self.panel
+            self.ahead = Shares.of(b, size, product.tile_rows, product.overlap)
         self.zero_points: Pointer | None = None
         if product.storage in NARROW_BITS:
             padded = (b.value("n") + (LANES - 1)) & ~(LANES - 1)
@@ -189,17 +198,23 @@ class _Panels:
                 self._expand(self.expand, weights, first, count)
                 weights = b.pointer("scratch")
             lines, chunk, pixels = b.value("lines"), b.value("chunk"), b.value("pixels")
-            rows = [b.pointer("a"), b.pointer("out") + first * self.product.epilogue.element_bytes]
+            starts = {"a": b.pointer("a")}
+            starts["out"] = b.pointer("out") + first * self.product.epilogue.element_bytes
             steps = [b.value("line") * chunk, b.value("ldc") * pixels * chunk]
             if self.product.epilogue.residual:
-                rows.append(b.pointer("residual") + first)
+                starts["residual"] = b.pointer("residual") + first
                 steps.append(b.value("ldr") * pixels * chunk)
-            with b.loop(0, lines, chunk, carry=rows) as line:
+            if self.ahead is not None:
+                starts["ahead"] = b.pointer("weights") + (first + count) * self.stored
+                steps.append(self.ahead.chunk)
+            places = list(starts.values())
+            with b.loop(0, lines, chunk, carry=places) as line:
                 here = smaller(lines - line, chunk)
                 is_last = (line + here).eq(lines)
                 size = b.select(is_last, b.value("last_pixels"), pixels)
-                self._lines(weights, first, count, here, size, rows)
-                rows[:] = [p + step for p, step in zip(rows, steps, strict=True)]
+                rows = {"lines": here, "pixels": size, **dict(zip(starts, places, strict=True))}
+                self._lines(weights, first, count, rows)
+                places[:] = [p + step for p, step in zip(places, steps, strict=True)]
 
     def _expand(self, expand: Any, weights: Pointer, first: Value, count: Value) -> None:
         b = self.b
@@ -217,23 +232,18 @@ class _Panels:
         weights: Pointer,
         first: Value,
         count: Value,
-        lines: Value,
-        pixels: Value,
-        rows: list[Pointer],
+        rows: Mapping[str, Value | Pointer],
     ) -> None:
         """Full panels, then the smallest that holds the rest."""
         b, panel = self.b, self.panel
-        changed: dict[str, Value | Pointer] = {"lines": lines, "pixels": pixels, "a": rows[0]}
         with b.loop(0, count - (panel - 1), panel) as channel:
-            full = changed | {"count": b.i64(panel)}
-            self._panel(weights, first, channel, panel, full, rows)
+            self._panel(weights, first, channel, panel, {**rows, "count": b.i64(panel)})
         channel = count & ~(panel - 1)
         left = count - channel
-        rest = changed | {"count": left}
         sizes = self.product.isa.tile_channels
         for least, size in zip((0, *sizes), sizes, strict=False):
             with b.when(left.gt(least) & left.le(size)):
-                self._panel(weights, first, channel, size, rest, rows)
+                self._panel(weights, first, channel, size, {**rows, "count": left})
 
     def _panel(
         self,
@@ -242,15 +252,18 @@ class _Panels:
         channel: Value,
         size: int,
         changed: dict[str, Value | Pointer],
-        rows: list[Pointer],
     ) -> None:
-        b, epilogue = self.b, self.product.epilogue
-        own: dict[str, Value | Pointer] = {
-            "weights": weights + channel * self.used,
-            "addend": b.pointer("addend") + (first + channel) * 4,
-            "multiplier": b.pointer("multiplier") + (first + channel) * 4,
-            "out": rows[1] + channel * epilogue.element_bytes,
-        }
-        if epilogue.residual:
-            own["residual"] = rows[2] + channel
-        b.call_through(tile_name(size), self.tile, changed | own)
+        """The tile of ``size`` channels on the panel from ``first + channel`` on."""
+        b = self.b
+        moves = {"out": self.product.epilogue.element_bytes, "residual": 1}
+        for name, element_bytes in moves.items():
+            if name in changed:
+                changed[name] = changed[name] + channel * element_bytes
+        changed["weights"] = weights + channel * self.used
+        for name in ("addend", "multiplier"):
+            changed[name] = b.pointer(name) + (first + channel) * 4
+        if self.zero_points is not None:
+            changed["zero_points"] = self.zero_points + (first + channel)
+        if self.ahead is not None:
+            changed |= {"ahead_tile": self.ahead.tile, "ahead_step": self.ahead.step}
+        b.call_through(tile_name(size), self.tile, changed)

@@ -12,6 +12,7 @@ from uqfc.codegen.isa import Isa
 from uqfc.codegen.isa.dot import DotKind, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.int16_sums import Int16Sums, sums_in_int16
+from uqfc.codegen.kernels.reading import PLAIN, Reading
 from uqfc.codegen.kernels.tile_sums import TileSums
 from uqfc.codegen.kernels.writing import Piece, TileWriter
 from uqfc.codegen.vector import LANES, Pointer, Value
@@ -58,6 +59,8 @@ class Tile:
     overlap: int = 0
     """Groups of four K among which the outputs of the tile before are computed: segments have at
     least as many. 0: outputs are computed after their sums."""
+    reading: Reading = PLAIN
+    """Of tiles that overlap."""
 
     def parameters(self, isa: Isa) -> dict[str, str]:
         """Names and kinds of the function's parameters; all sizes of an epilogue have the same.
@@ -70,7 +73,7 @@ class Tile:
         parameters = {"a": "ptr", "lda": "i64", "pixels": "i64", "lines": "i64", "line": "i64"}
         parameters |= {"offsets": "ptr", "segments": "i64", "steps": "i64"}
         parameters |= {"weights": "ptr", "addend": "ptr", "multiplier": "ptr", "count": "i64"}
-        parameters |= {"out": "ptr", "ldc": "i64"}
+        parameters |= {"out": "ptr", "ldc": "i64"} | self.reading.parameters()
         parameters |= {"residual": "ptr", "ldr": "i64"} if self.epilogue.residual else {}
         parameters |= self.epilogue.scalars()
         return parameters | ({"int16_steps": "i64"} if sums_in_int16(isa, self.source) else {})
@@ -79,7 +82,8 @@ class Tile:
         """The function, emitted once."""
         plain = self.source == "s4" and dot_for(isa, "s4") is dot_for(isa, "s8")
         source = "s8" if plain else self.source
-        size = f"{self.rows}x{self.vectors * self.lanes}" + overlap_name(self.overlap)
+        size = f"{self.rows}x{self.vectors * self.lanes}"
+        size += overlap_name(self.overlap) + self.reading.name
         name = f"tile_{source}_{size}_{self.epilogue.name}__{isa.name}"
         if function := find_function(module, name):
             return function
@@ -94,7 +98,8 @@ class _TileEmitter:
     def __init__(self, tile: Tile, b: Builder) -> None:
         self.tile = tile
         self.b = b
-        self.sums = TileSums(b, dot_for(b.isa, tile.source), tile.vectors, tile.lanes)
+        dot = dot_for(b.isa, tile.source)
+        self.sums = TileSums(b, dot, tile.vectors, tile.lanes, tile.reading)
         self.sums_of = self.sums.of
         if sums_in_int16(b.isa, tile.source):
             self.sums_of = Int16Sums(b, tile.vectors, tile.lanes).of
@@ -135,7 +140,7 @@ class _TileEmitter:
         to_next_line[0] = b.value("line") - self.strides[0] * done
         with b.when((tiles * b.value("lines")).gt(0)):
             state: list[Any] = [*self.sums.of(self.start[0], rows), *self.start, b.i64(1)]
-            with b.loop(1, tiles * b.value("lines"), carry=state):
+            with b.loop(1, tiles * b.value("lines"), carry=state) as tile:
                 sums, cursor, place = state[:size], state[size:-1], state[-1]
                 outputs = self._outputs(cursor, sums)
                 is_last = place.eq(tiles)
@@ -143,10 +148,17 @@ class _TileEmitter:
                     p + b.select(is_last, line, stride * rows)
                     for p, line, stride in zip(cursor, to_next_line, self.strides, strict=True)
                 ]
-                sums = self.sums.beside(following[0], rows, self.tile.overlap, outputs)
+                overlap, ahead = self.tile.overlap, self._ahead(tile)
+                sums = self.sums.beside(following[0], rows, overlap, outputs, ahead)
                 state[:] = [*sums, *following, b.select(is_last, b.i64(1), place + 1)]
             for piece in self._outputs(state[size:-1], state[:size]):
                 piece()
+
+    def _ahead(self, tile: Value) -> Pointer | None:
+        """What a tile but the first prefetches."""
+        if not self.tile.reading.prefetch:
+            return None
+        return self.b.pointer("ahead") + (tile - 1) * self.b.value("ahead_tile")
 
     def _moved(self, cursor: Sequence[Pointer], rows: Value | int) -> list[Pointer]:
         return [p + stride * rows for p, stride in zip(cursor, self.strides, strict=True)]

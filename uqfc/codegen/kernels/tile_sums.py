@@ -8,6 +8,8 @@ from typing import Any
 
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import Dot, Operand
+from uqfc.codegen.kernels.narrow import decoded, zero_bytes
+from uqfc.codegen.kernels.reading import PLAIN, Reading
 from uqfc.codegen.kernels.writing import Piece
 from uqfc.codegen.vector import Pointer, Value
 
@@ -26,13 +28,24 @@ def row_pointers(b: Builder, a: Pointer, rows: int, segment: Value) -> list[Poin
 
 
 class TileSums:
-    """Sums in a function that has the parameters of a ``Tile`` and is given its fields."""
+    """Sums in a function that has the parameters of a ``Tile`` and is given its fields.
 
-    def __init__(self, b: Builder, dot: Dot, vectors: int, lanes: int) -> None:
+    To be made outside its loops.
+    """
+
+    def __init__(
+        self, b: Builder, dot: Dot, vectors: int, lanes: int, reading: Reading = PLAIN
+    ) -> None:
         self.b = b
         self.dot = dot
         self.vectors = vectors
         self.lanes = lanes
+        self.reading = reading
+        self.zeros: list[Value] = []
+        """Of each vector, if weights are decoded."""
+        if reading.bits < 8:
+            places = range(0, vectors * lanes, lanes)
+            self.zeros = [zero_bytes(b.pointer("zero_points"), place, lanes) for place in places]
 
     def of(self, a: Pointer, rows: int) -> list[Value]:
         """Sums of ``rows`` rows, row after row; few rows have several chains of additions."""
@@ -49,22 +62,29 @@ class TileSums:
             totals = [total + more for total, more in zip(totals, part, strict=True)]
         return totals
 
-    def beside(self, a: Pointer, rows: int, overlap: int, pieces: Sequence[Piece]) -> list[Value]:
-        """``of``, with ``pieces`` of other work among the first ``overlap`` groups of four K."""
-        b = self.b
+    def beside(
+        self, a: Pointer, rows: int, overlap: int, pieces: Sequence[Piece], ahead: Pointer | None
+    ) -> list[Value]:
+        """``of``, with ``pieces`` of other work among the first ``overlap`` groups of four K.
+
+        The others prefetch what is ``ahead``, if anything.
+        """
+        b, outputs, parts = self.b, rows * self.vectors, self.reading.parts
         state: list[Any] = [*self._addends() * rows, b.pointer("weights")]
         inner = [*state, *row_pointers(b, a, rows, b.i64(0))]
         places = rows * overlap
         ends = [len(pieces) * place // places for place in range(places + 1)]
         among = [pieces[first:end] for first, end in pairwise(ends)]
-        for i in range(overlap):
-            self._steps(inner, rows * self.vectors, rows, 1, among[i * rows : (i + 1) * rows])
-        self._rest(inner, rows * self.vectors, rows, b.value("steps") - overlap)
+        for i in range(0, overlap, parts):
+            self._steps(inner, outputs, rows, parts, among[i * rows : (i + parts) * rows])
+        self._rest(inner, outputs, rows, b.i64(overlap), ahead)
         state[:] = inner[: len(state)]
-        self._segments(state, a, rows, b.i64(1))
+        self._segments(state, a, rows, b.i64(1), ahead)
         return state[:-1]
 
-    def _segments(self, state: list[Any], a: Pointer, rows: int, first: Value) -> None:
+    def _segments(
+        self, state: list[Any], a: Pointer, rows: int, first: Value, ahead: Pointer | None = None
+    ) -> None:
         """The segments from ``first`` on; ``state``: the sums and the weights, which move on."""
         b, sums, steps = self.b, len(state) - 1, self.b.value("steps")
         chains = sums // (rows * self.vectors)
@@ -72,16 +92,23 @@ class TileSums:
             inner = [*state, *row_pointers(b, a, rows, segment)]
             done = b.i64(0)
             if chains > 1:
-                done = steps & ~(chains - 1)
-                with b.loop(0, done, chains, carry=inner):
-                    self._steps(inner, sums, rows, chains)
-            self._rest(inner, sums, rows, steps - done)
+                together = max(chains, self.reading.parts)
+                done = steps & ~(together - 1)
+                with b.loop(0, done, together, carry=inner):
+                    self._steps(inner, sums, rows, together)
+            here = ahead + segment * steps * b.value("ahead_step") if ahead is not None else None
+            self._rest(inner, sums, rows, done, here)
             state[:] = inner[: len(state)]
 
-    def _rest(self, state: list[Any], sums: int, rows: int, left: Value) -> None:
-        """The last steps, one by one."""
-        with self.b.loop(0, left, carry=state):
-            self._steps(state, sums, rows, 1)
+    def _rest(
+        self, state: list[Any], sums: int, rows: int, first: Value, ahead: Pointer | None
+    ) -> None:
+        """A segment's groups from ``first`` on, word by word."""
+        b, parts = self.b, self.reading.parts
+        with b.loop(first, b.value("steps"), parts, carry=state) as step:
+            if ahead is not None:
+                (ahead + step * b.value("ahead_step")).prefetch()
+            self._steps(state, sums, rows, parts)
 
     def _steps(
         self,
@@ -91,37 +118,45 @@ class TileSums:
         count: int,
         among: Sequence[Sequence[Piece]] = (),
     ) -> None:
-        """``count`` groups of four K, each added to another chain of sums.
+        """``count`` groups of four K, whole words, added to one chain of sums after the other.
 
         ``state``: the sums, the weights, the pointers to the rows; the pointers move on. ``among``:
-        other work, for after each row.
+        other work, for after each row of each group.
         """
         lda = self.b.value("lda")
         outputs = rows * self.vectors
         panel: Pointer = state[sums]
         pointers: list[Pointer] = state[sums + 1 :]
-        panel_step = 64 * self.vectors * self.dot.words
-        groups = [self._weights(panel + panel_step * i) for i in range(count)]
-        for row in range(rows):
-            pointer = pointers[row // ROWS_PER_POINTER] + lda * (row % ROWS_PER_POINTER)
-            words = [self.dot.broadcast(pointer.load_i32(4 * i, 0)) for i in range(count)]
-            for v in range(self.vectors):
-                for chain, (word, group) in enumerate(zip(words, groups, strict=True)):
-                    place = chain * outputs + row * self.vectors + v
-                    state[place] = self.dot.add(state[place], word, group[v])
-            for piece in among[row] if among else ():
-                piece()
-        state[sums:] = [panel + panel_step * count, *(p + 4 * count for p in pointers)]
+        for group in range(count):
+            weights = self._weights(panel, group)
+            chain = group % (sums // outputs) * outputs
+            for row in range(rows):
+                pointer = pointers[row // ROWS_PER_POINTER] + lda * (row % ROWS_PER_POINTER)
+                word = self.dot.broadcast(pointer.load_i32(4 * group, 0))
+                for v in range(self.vectors):
+                    place = chain + row * self.vectors + v
+                    state[place] = self.dot.add(state[place], word, weights[v])
+                for piece in among[group * rows + row] if among else ():
+                    piece()
+        state[sums:] = [self._word(panel, count), *(p + 4 * count for p in pointers)]
 
-    def _weights(self, panel: Pointer) -> list[Operand]:
+    def _word(self, panel: Pointer, group: int) -> Pointer:
+        """Where the words of a group are."""
+        word = group // self.reading.parts
+        return panel + 64 * self.vectors * self.dot.words * word
+
+    def _weights(self, panel: Pointer, group: int) -> list[Operand]:
         """Of each vector, the weights of a group."""
-        vectors, words = self.vectors, range(self.dot.words)
-        return [
-            self.dot.weight(
-                tuple(panel.load_i32(64 * (vectors * word + v), self.lanes) for word in words)
-            )
-            for v in range(vectors)
-        ]
+        place, words, reading = self._word(panel, group), range(self.dot.words), self.reading
+        operands: list[Operand] = []
+        for v in range(self.vectors):
+            lines = [64 * (self.vectors * word + v) for word in words]
+            loaded = [place.load_i32(line, self.lanes) for line in lines]
+            if self.zeros:
+                part = decoded(loaded[0], reading.bits, group % reading.parts, self.zeros[v])
+                loaded = [part.bitcast("i32", self.lanes)]
+            operands.append(self.dot.weight(tuple(loaded)))
+        return operands
 
     def _addends(self) -> list[Value]:
         """Of each vector."""
