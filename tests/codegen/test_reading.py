@@ -14,6 +14,7 @@ from uqfc.codegen import jit
 from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import VNNI512, Isa
 from uqfc.codegen.kernels import Epilogue, GemmDims, Operands, Scalars, gemm_spec
+from uqfc.codegen.kernels.product import Product
 from uqfc.codegen.kernels.reading import LEAST_BYTES, MOST_ROWS, PLAIN, Reading, reading_of
 from uqfc.packing import NARROW_BITS, PanelLayout, Storage
 
@@ -110,6 +111,18 @@ def test_what_is_ahead_is_prefetched() -> None:
     for function in module.functions:
         function.linkage = ""
     assert jit.assembly(module, VNNI512).count("prefetcht0") >= len(STORAGES)
+
+
+def test_what_is_prefetched_with_a_group_depends_on_how_many_there_are() -> None:
+    """Products of one module whose tiles differ are functions of their own."""
+    module = new_module(VNNI512, "test")
+    products = [
+        Product(VNNI512, "s8", rows, Epilogue("u8"), overlap, Reading(prefetch=True))
+        for rows in (6, 7)
+        for overlap in (3, 8)
+    ]
+    names = {product.emit(module, VNNI512).name for product in products}
+    assert len(names) == len(products)
 
 
 def test_words_that_hold_parts_of_two_tiles_are_not_decoded() -> None:

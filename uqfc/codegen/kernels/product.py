@@ -2,7 +2,7 @@
 
 Blocked for the caches: as many panels as a second level cache holds beside the pixels are expanded
 (narrow weights) and then applied to a few lines at a time, whose inputs and outputs stay in the
-first level.
+first level. Where rows are few, a block is one panel; see ``reading``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uqfc.codegen.kernels.int16_sums import sums_in_int16
 from uqfc.codegen.kernels.operands import Operands
 from uqfc.codegen.kernels.reading import PLAIN, Reading, Shares
 from uqfc.codegen.kernels.tensor import smaller
-from uqfc.codegen.kernels.tile import Tile
+from uqfc.codegen.kernels.tile import Tile, overlap_name
 from uqfc.codegen.vector import LANES, Pointer, Value
 from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weights
 
@@ -45,7 +45,7 @@ class Product:
     overlap: int = 0
     """As in ``Tile``."""
     reading: Reading = PLAIN
-    """As in ``Tile``: the next block of panels is what is ahead."""
+    """As in ``Tile``; what is ahead is the next panel."""
 
     @property
     def expands(self) -> bool:
@@ -153,6 +153,8 @@ class Product:
         activated = "_activated" if "reciprocal" in self.epilogue.scalars() else ""
         added = "_add" if self.epilogue.residual else ""
         weights = f"{self.storage}{self.reading.name}"
+        if self.reading.prefetch:
+            weights += f"_{self.tile_rows}{overlap_name(self.overlap)}"
         name = f"product_{weights}{added}_{self.epilogue.output}{activated}__{isa.name}"
         if function := find_function(module, name):
             return function
