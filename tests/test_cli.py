@@ -25,6 +25,7 @@ from uqfc.cli.run import read_arrays
 from uqfc.codegen.artifact import write_shared_object
 from uqfc.errors import InputError, UqfcError
 from uqfc.targets import available_targets
+from uqfc.version import __version__
 from uqfc_runtime import record
 
 COMMANDS = ("compile", "run", "bench", "inspect", "verify", "targets")
@@ -54,6 +55,11 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(command in out for command in COMMANDS)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"uqfc {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -7,6 +7,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -22,18 +23,38 @@ from uqfc.cli.search import search
 from uqfc.cli.targets import targets
 from uqfc.cli.verify import verify
 from uqfc.errors import UqfcError
+from uqfc.version import __version__
 from uqfc_runtime import UqfRuntimeError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="uqfc",
-    help="Compile neural networks to small native binaries with INT4 and INT8 arithmetic.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"uqfc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def uqfc(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Compile neural networks to small native binaries with INT4 and INT8 arithmetic."""
+
+
 app.command("compile")(compile_command)
 app.command()(convert)
 app.command()(run)
