@@ -5,17 +5,19 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from xdsl.dialects.builtin import ModuleOp
 
 import uqfc
-from tests.networks import integer, quantized_networks, run
+from tests.networks import NetworkBuilder, integer, named, quantized_networks, run
 from tests.onnx_models import IMAGE, residual_network, samples
 from uqfc.codegen.work import work_of
 from uqfc.dialects import nn, qnn
 from uqfc.dialects.qkernel import LaunchOp
 from uqfc.dialects.tensors import numpy_dtype, shape_of, type_of
 from uqfc.passes.form_kernels import FormKernelsPass
+from uqfc.pipeline import kernel_passes
 
 
 def launches(module: ModuleOp) -> list[LaunchOp]:
@@ -53,3 +55,17 @@ def test_work_of_a_compiled_network() -> None:
     # 16 padded channels of 8 nibbles and a line of zero points; addends and multipliers
     assert head.constant_bytes == 16 * 4 + 64 + 2 * 5 * 4
     assert head.activation_bytes == 8 + 5 * 4
+
+
+@pytest.mark.parametrize(("places", "copied"), [(1, 2), (2, 10)])
+def test_parts_in_place_are_no_work(places: int, copied: int) -> None:
+    """Eight channels are in place, and copied if they are needed once more; two are a constant."""
+    b = NetworkBuilder([(1, 4, 3, 8)])
+    x = b.add(nn.UnaryOp(b.block.args[0], nn.fn("relu")))
+    constant = b.constant(b.random.standard_normal((1, 4, 3, 2)))
+    total = b.add(nn.ConcatOp([*[x] * places, constant], 3))
+    module = named(b.module([b.add(nn.UnaryOp(total, nn.fn("relu")))]))
+    kernels = run(integer(module), *kernel_passes("x86-64"))
+    (joining,) = [o for o in launches(kernels) if isinstance(o.meaning[-1], nn.ConcatOp)]
+    assert joining.parts_in_place == (0,)
+    assert work_of(joining).bytes == 2 * copied * 4 * 3 * 4

@@ -34,7 +34,7 @@ MacKind: TypeAlias = Literal["s8", "s4", "s16", "f32"]
 
 @dataclass(frozen=True)
 class Work:
-    """Of one launch; every operand and the result are counted once."""
+    """Of one launch; every operand and the result are counted once, but no part in place."""
 
     macs: int
     """Multiply-accumulates, without those with padded rows, columns or channels."""
@@ -61,12 +61,23 @@ def work_of(launch: LaunchOp) -> Work:
             kinds.append(mac_kind(op))
     constants = [v for v in launch.inputs if isinstance(v.owner, ConstantOp)]
     others = [v for v in launch.inputs if not isinstance(v.owner, ConstantOp)]
+    moved = [*others, *launch.into, *launch.outputs]
     return Work(
         macs,
         kinds[0] if kinds else None,
         sum(memref_bytes(v.type) for v in constants),
-        sum(memref_bytes(v.type) for v in (*others, *launch.into, *launch.outputs)),
+        sum(memref_bytes(v.type) for v in moved) - bytes_in_place(launch),
     )
+
+
+def bytes_in_place(launch: LaunchOp) -> int:
+    """Of parts that a concatenation need not write; nor read, unless it has them twice."""
+    op = launch.meaning[-1]
+    if not isinstance(op, nn.ConcatOp):
+        return 0
+    parts = [launch.operand_of(value) for value in op.inputs]
+    placed = [parts[i] for i in launch.parts_in_place]
+    return sum(memref_bytes(v.type) * (2 if parts.count(v) == 1 else 1) for v in placed)
 
 
 def mac_kind(op: Operation) -> MacKind:
