@@ -78,7 +78,6 @@ def test_readings_fit_and_are_for_weights_that_come_from_far(
         assert reading == PLAIN
     if reading != PLAIN:
         assert reading.fits(layout, overlap)
-    if reading.prefetch:
         assert layout.bytes >= LEAST_BYTES
     if reading.bits < 8:
         assert rows <= MOST_ROWS
@@ -90,9 +89,10 @@ def test_readings_fit_and_are_for_weights_that_come_from_far(
     [
         (49, 960, 160, "s8", "7x32c4o8p"),
         (49, 960, 160, "u4", "7x32c4o8pd4"),
-        (49, 960, 160, "u2", "7x32c4o8d2"),
-        (49, 96, 576, "u4", "7x32c4o8d4"),
-        (49, 100, 576, "u4", "7x32c4o8"),
+        (49, 960, 320, "u2", "7x32c4o8pd2"),
+        (49, 2880, 32, "u4", "7x32c4o8d4"),
+        (49, 964, 160, "u4", "7x32c4o8p"),
+        (49, 96, 576, "u4", "7x32c4o8"),
         (196, 96, 576, "s8", "7x32c4o8p"),
         (196, 96, 576, "u4", "7x32c4o8"),
         (3136, 256, 256, "s8", "7x32c4o8"),
@@ -128,7 +128,7 @@ def test_what_is_prefetched_with_a_group_depends_on_how_many_there_are() -> None
 def test_words_that_hold_parts_of_two_tiles_are_not_decoded() -> None:
     b = Builder.function(new_module(VNNI512, "test"), VNNI512, "run", p="ptr")
     operands = Operands(*[b.pointer("p")] * 7)
-    spec = gemm_spec(VNNI512, GemmDims.dense(49, 64, 32), "u4", Epilogue("u8"))
+    spec = gemm_spec(VNNI512, GemmDims.dense(49, 960, 160), "u4", Epilogue("u8"))
     assert spec.reading.bits == 4
     with pytest.raises(ValueError, match="is not a kernel of"):
-        spec.call(b, operands, GemmDims.dense(49, 68, 32), Scalars())
+        spec.call(b, operands, GemmDims.dense(49, 964, 160), Scalars())

@@ -16,9 +16,10 @@ from uqfc.codegen.kernels.tensor import larger, smaller
 from uqfc.codegen.vector import Value
 from uqfc.packing import NARROW_BITS, PanelLayout
 
-LEAST_BYTES = 48 * 1024
-"""Smaller weights may be in the second level cache from the last call: prefetching them costs more
-than it saves."""
+LEAST_BYTES = 40 * 1024
+"""Smaller weights may be in the second level cache from the last call. Prefetching them costs more
+than it saves, and decoding them saves less than the time to compile one more kind of tile is worth.
+"""
 MOST_ROWS = 100
 """More rows would decode weights too often."""
 
@@ -98,9 +99,9 @@ def reading_of(layout: PanelLayout, rows: int, overlap: int) -> Reading:
     ``overlap``: as in ``Tile``.
     """
     steps = layout.segments * -(-layout.segment_k // 4)
-    if not 0 < overlap < steps:
+    if not 0 < overlap < steps or layout.group_bytes < LEAST_BYTES:
         return PLAIN
-    prefetch = layout.group_bytes >= LEAST_BYTES and layout.n > layout.panel
+    prefetch = layout.n > layout.panel
     decoding = Reading(prefetch, NARROW_BITS.get(layout.storage, 8))
     decodes = rows <= MOST_ROWS and decoding.fits(layout, overlap)
     return decoding if decodes else Reading(prefetch)
