@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from itertools import product
 
 from uqfc.codegen.builder import Builder
-from uqfc.codegen.isa.dot import ALL_BYTES, Dot, Operand
+from uqfc.codegen.isa.dot import Dot, Operand
 from uqfc.codegen.isa.interleave import transpose_lanes
 from uqfc.codegen.kernels.depthwise_geometry import VECTORS, Geometry
+from uqfc.codegen.kernels.narrow import decoded, zero_bytes
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.vector import LANES, VECTOR_BYTES, Pointer, Value
 from uqfc.packing import NARROW_BITS, Storage
@@ -129,15 +130,12 @@ class Weights:
                 for group in range(groups)
             ]
         bits = NARROW_BITS[self.storage]
-        packs, mask = -(-groups * bits // 8), ((1 << bits) - 1) * ALL_BYTES
+        packs = -(-groups * bits // 8)
         padded = (b.value("channels") + (LANES - 1)) & ~(LANES - 1)
-        zeros = (b.pointer("weights") + padded * (packs * 4) + channel).load_u8_as_i32()
-        zero_points = (zeros * ALL_BYTES).bitcast("i8", 64)
+        zeros = zero_bytes(b.pointer("weights") + padded * (packs * 4), channel)
         panel = b.pointer("weights") + channel * (packs * 4)
         parts: list[Value] = []
         for pack in range(packs):
             packed = panel.load_i32(VECTOR_BYTES * pack)
-            moved = [packed.shift_right_logical(s) if s else packed for s in range(0, 8, bits)]
-            parts += [word & mask for word in moved]
-        signed = [(p.bitcast("i8", 64) - zero_points).bitcast("i32", LANES) for p in parts]
-        return [(word,) for word in signed[:groups]]
+            parts += [decoded(packed, bits, part, zeros) for part in range(8 // bits)]
+        return [(part.bitcast("i32", LANES),) for part in parts[:groups]]

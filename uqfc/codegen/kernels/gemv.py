@@ -1,8 +1,7 @@
 """Matrix product of few rows: ``u8 [rows, k] x packed weights [n, k]`` with an epilogue.
 
 The time of such a product is that of reading its weights. Each panel is read once, from one end of
-the weights to the other, and decoded in registers for all rows; ``gemm`` would expand panels of
-narrow weights in memory first. See ``gemv_panel``.
+the weights to the other, and decoded in registers. See ``gemv_panel``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from uqfc.packing import (
 )
 
 MOST_ROWS = {"vnni512": 32, "avx2": 6, "portable": 1}
-"""More rows pay for the expansion of narrow weights, which then need not be decoded for each."""
+"""For more rows ``gemm`` is better: its tiles are larger, and what it expands is decoded once."""
 MOST_WIDE_BYTES = 8 * 1024 * 1024
 """Larger int8 weights are read faster by the hardware's own prefetching than by ours."""
 MOST_TILE_ROWS = 8

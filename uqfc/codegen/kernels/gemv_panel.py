@@ -20,6 +20,7 @@ from typing import Any
 from uqfc.codegen.builder import Builder
 from uqfc.codegen.isa.dot import ALL_BYTES, Operand, dot_for
 from uqfc.codegen.kernels.epilogue import Epilogue
+from uqfc.codegen.kernels.narrow import part_of
 from uqfc.codegen.kernels.tile import tile_sizes
 from uqfc.codegen.kernels.tile_sums import ROWS_PER_POINTER
 from uqfc.codegen.kernels.writing import TileWriter
@@ -224,12 +225,10 @@ class _Sums:
         panel = self.panel
         if panel.parts == 1:
             return panel.dot.weight((word,))
-        mask = ((1 << panel.bits) - 1) * ALL_BYTES
-        shift = panel.bits * part
         if not self.scaled:
-            moved = word.shift_right_logical(shift) if part else word
-            return panel.dot.weight((moved & mask,))
-        cut = word & signed32(mask << shift)
+            return panel.dot.weight((part_of(word, panel.bits, part),))
+        mask = ((1 << panel.bits) - 1) * ALL_BYTES
+        cut = word & signed32(mask << panel.bits * part)
         if part == panel.parts - 1:
             cut = cut ^ signed32(0x80 * ALL_BYTES)
         return panel.dot.weight((cut,))

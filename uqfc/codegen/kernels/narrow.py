@@ -17,8 +17,12 @@ def zero_bytes(zero_points: Pointer, offset: Value | int, lanes: int = LANES) ->
     return (twice | twice << 16).bitcast("i8", 4 * lanes)
 
 
+def part_of(words: Value, bits: int, part: int) -> Value:
+    """A part of i32 ``words`` [lanes], its values bytes of i32 [lanes]."""
+    moved = words.shift_right_logical(bits * part) if part else words
+    return moved & (((1 << bits) - 1) * ALL_BYTES)
+
+
 def decoded(words: Value, bits: int, part: int, zeros: Value) -> Value:
     """``w - zero point`` of a part of i32 ``words`` [lanes], i8 [4 * lanes]."""
-    mask = ((1 << bits) - 1) * ALL_BYTES
-    moved = words.shift_right_logical(bits * part) if part else words
-    return (moved & mask).bitcast("i8", 4 * words.lanes) - zeros
+    return part_of(words, bits, part).bitcast("i8", 4 * words.lanes) - zeros
