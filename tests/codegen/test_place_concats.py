@@ -350,3 +350,11 @@ def test_halves_of_channels_are_read_where_they_are() -> None:
     halves = [b.add(nn.SliceOp(x, (0, 0, 0, i), (1, 4, 3, 6))) for i in (0, 6)]
     y = b.add(nn.ConcatOp([conv(b, halves[0], 5), conv(b, halves[1], 3)], 3))
     assert set(kernels_of(b, conv(b, y, 4))) == {"quantize", "conv2d"}
+
+
+def test_a_reshape_of_the_image_is_copied_to_rows_that_are_its_own() -> None:
+    """The pitch is that of its rows, not of the image's, which are shorter."""
+    b, image = network(2, 4, 3, 8)
+    flat = b.add(nn.ReshapeOp(image, (2, 4, 24)))
+    total = b.add(nn.ConcatOp([flat, relu(b, flat)], 2))
+    assert "concat" not in kernels_of(b, relu(b, total), strategy="")

@@ -40,7 +40,8 @@ def movement_kernel(launch: LaunchOp, op: Operation, isa: Isa) -> TensorKernel:
     pitches = tuple(launch.pitch(i) for i in (*map(operand_index, op.operands), RESULT))
     match op:
         case nn.ReshapeOp():
-            return movement.broadcast(isa, dtype, shape, shape, pitches)
+            rows = shape_of(op.result)
+            return movement.broadcast(isa, dtype, rows, rows, pitches)
         case nn.TransposeOp():
             return movement.transpose(isa, dtype, shape, int_tuple(op.permutation), pitches)
         case nn.BroadcastOp():
@@ -61,9 +62,15 @@ def movement_kernel(launch: LaunchOp, op: Operation, isa: Isa) -> TensorKernel:
 
 @lowering(nn.ReshapeOp, nn.TransposeOp, nn.BroadcastOp, nn.SliceOp, nn.ConcatOp, nn.PadOp)
 def move(launch: LaunchOp, op: Operation, isa: Isa) -> Choice:
-    any_rows = not isinstance(op, nn.PadOp)
-    pitched = [*map(operand_index, op.operands), RESULT] if any_rows else []
-    return tensor_choice(movement_kernel(launch, op, isa), op.operands, pitched)
+    kernel, places = movement_kernel(launch, op, isa), map(operand_index, op.operands)
+    match op:
+        case nn.PadOp():
+            pitched: list[int] = []
+        case nn.ReshapeOp() if shape_of(op.x)[-1:] != shape_of(op.result)[-1:]:
+            pitched = [RESULT]
+        case _:
+            pitched = [*places, RESULT]
+    return tensor_choice(kernel, op.operands, pitched)
 
 
 @lowering(nn.GatherOp)
