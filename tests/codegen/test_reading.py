@@ -15,7 +15,14 @@ from uqfc.codegen.builder import Builder, new_module
 from uqfc.codegen.isa import VNNI512, Isa
 from uqfc.codegen.kernels import Epilogue, GemmDims, Operands, Scalars, gemm_spec
 from uqfc.codegen.kernels.product import Product
-from uqfc.codegen.kernels.reading import LEAST_BYTES, MOST_ROWS, PLAIN, Reading, reading_of
+from uqfc.codegen.kernels.reading import (
+    LEAST_BYTES,
+    MOST_ROWS,
+    PLAIN,
+    ROWS_BYTES,
+    Reading,
+    reading_of,
+)
 from uqfc.packing import NARROW_BITS, PanelLayout, Storage
 
 STORAGES: tuple[Storage, ...] = ("s8", "u4", "u2")
@@ -68,13 +75,18 @@ def layouts() -> st.SearchStrategy[PanelLayout]:
     )
 
 
-@given(layouts(), st.integers(1, 300), st.sampled_from([0, 3, 8]))
+@given(
+    layouts(),
+    st.integers(1, 300),
+    st.sampled_from([1000, ROWS_BYTES, ROWS_BYTES + 1]),
+    st.sampled_from([0, 3, 8]),
+)
 def test_readings_fit_and_are_for_weights_that_come_from_far(
-    layout: PanelLayout, rows: int, overlap: int
+    layout: PanelLayout, rows: int, rows_bytes: int, overlap: int
 ) -> None:
-    reading = reading_of(layout, rows, overlap)
+    reading = reading_of(layout, rows, rows_bytes, overlap)
     steps = -(-layout.k // 4)
-    if overlap in (0, steps):
+    if overlap in (0, steps) or rows_bytes > ROWS_BYTES:
         assert reading == PLAIN
     if reading != PLAIN:
         assert reading.fits(layout, overlap)

@@ -21,7 +21,7 @@ from uqfc.codegen.kernels.padding import CHUNK, PARAMETERS, emit_padding
 from uqfc.codegen.kernels.panel_constants import PanelConstants
 from uqfc.codegen.kernels.pixel_product import PixelProduct
 from uqfc.codegen.kernels.pixel_window import TILE, Window
-from uqfc.codegen.kernels.product import LINES_BYTES, ROWS_BYTES, Product
+from uqfc.codegen.kernels.product import LINES_BYTES, Product
 from uqfc.codegen.kernels.quantized_rows import PARAMETERS as QUANTIZED_PARAMETERS
 from uqfc.codegen.kernels.quantized_rows import QuantizedRows
 from uqfc.codegen.kernels.reading import PLAIN, Reading, reading_of
@@ -85,7 +85,7 @@ class ConvSpec(PanelConstants[ConvDims]):
 
     def scratch_bytes(self, dims: ConvDims) -> int:
         """Bytes of scratch memory: offsets of segments, padded rows, what the product needs."""
-        product = self.product.scratch_bytes(self.layout(dims), self._rows_bytes(dims))
+        product = self.product.scratch_bytes(self.layout(dims), self.rows_bytes(dims))
         line = self.window.line_bytes(dims.out_width) if self.window else 0
         return offsets_bytes(dims) + self._strip_bytes(dims) + product + line
 
@@ -126,7 +126,7 @@ class ConvSpec(PanelConstants[ConvDims]):
         arguments += self.product.arguments(
             inner,
             layout,
-            self._rows_bytes(dims),
+            self.rows_bytes(dims),
             dims.ldc,
             dims.out_channels,
             scalars.int16_steps,
@@ -165,16 +165,11 @@ class ConvSpec(PanelConstants[ConvDims]):
             layout.padded_n,
         ]
 
-    def _rows_bytes(self, dims: ConvDims) -> int:
+    def rows_bytes(self, dims: ConvDims) -> int:
+        """Bytes of the input and the output."""
         inputs = dims.height * dims.width * dims.in_channels
         outputs = dims.out_height * dims.out_width * dims.out_channels
         return dims.batch * (inputs + outputs * self.epilogue.element_bytes)
-
-    def best_reading(self, dims: ConvDims) -> Reading:
-        """How weights are best read, for ``reading``."""
-        if self._rows_bytes(dims) > ROWS_BYTES:
-            return PLAIN
-        return reading_of(self.layout(dims), dims.pixels, self.overlap)
 
     def _chunk(self, dims: ConvDims) -> int:
         """Lines whose inputs and outputs are in the first level cache together."""
@@ -263,4 +258,5 @@ def conv_spec(
     padded = dims.is_padded or source is not None
     overlap = overlap_of(isa, rows, steps, storage)
     spec = ConvSpec(isa, storage, rows, padded, epilogue, source, overlap)
-    return replace(spec, reading=spec.best_reading(dims))
+    reading = reading_of(spec.layout(dims), dims.pixels, spec.rows_bytes(dims), spec.overlap)
+    return replace(spec, reading=reading)

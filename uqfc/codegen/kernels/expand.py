@@ -1,7 +1,7 @@
 """Panels of narrow weights as int8: done once for a panel that several rows are multiplied by.
 
 What follows a panel, mostly the next one, is asked for meanwhile: it is in the second level cache
-when the rows have been multiplied. INT8 panels are read as they are, and gain nothing by that.
+when the rows have been multiplied. See ``reading`` for panels that are not expanded.
 """
 
 from __future__ import annotations

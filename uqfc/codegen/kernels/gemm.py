@@ -14,8 +14,8 @@ from uqfc.codegen.kernels.epilogue import Epilogue, Scalars
 from uqfc.codegen.kernels.operands import GemmDims, Operands
 from uqfc.codegen.kernels.padding import CHUNK, emit_padding
 from uqfc.codegen.kernels.panel_constants import PanelConstants
-from uqfc.codegen.kernels.product import LINES_BYTES, ROWS_BYTES, Product
-from uqfc.codegen.kernels.reading import PLAIN, Reading, reading_of
+from uqfc.codegen.kernels.product import LINES_BYTES, Product
+from uqfc.codegen.kernels.reading import PLAIN, ROWS_BYTES, Reading, reading_of
 from uqfc.codegen.kernels.tile import overlap_name, overlap_of, tile_sizes
 from uqfc.codegen.parts import Part
 from uqfc.codegen.vector import Pointer, Value
@@ -73,7 +73,7 @@ class GemmSpec(PanelConstants[GemmDims]):
     def scratch_bytes(self, dims: GemmDims) -> int:
         """Bytes of scratch memory: copied rows and what the product needs."""
         return self._copied_bytes(dims) + self.product.scratch_bytes(
-            self.layout(dims), self._rows_bytes(dims)
+            self.layout(dims), self.rows_bytes(dims)
         )
 
     def _copies(self, dims: GemmDims) -> bool:
@@ -87,14 +87,9 @@ class GemmSpec(PanelConstants[GemmDims]):
         rows = min(self.most_strips(dims) * self.strip_rows(dims), dims.rows)
         return rows * self._pitch(dims) if self._copies(dims) else 0
 
-    def _rows_bytes(self, dims: GemmDims) -> int:
+    def rows_bytes(self, dims: GemmDims) -> int:
+        """Bytes of the inputs and outputs of all rows."""
         return dims.rows * (dims.lda + dims.n * self.epilogue.element_bytes)
-
-    def best_reading(self, dims: GemmDims) -> Reading:
-        """How weights are best read, for ``reading``."""
-        if self._rows_bytes(dims) > ROWS_BYTES:
-            return PLAIN
-        return reading_of(self.layout(dims), dims.rows, self.overlap)
 
     def strip_rows(self, dims: GemmDims) -> int:
         """Rows that all panels of a block are applied to before the next ones.
@@ -102,7 +97,7 @@ class GemmSpec(PanelConstants[GemmDims]):
         Their inputs and outputs are in the first level cache together; all rows, where blocks are
         single panels.
         """
-        if self._rows_bytes(dims) <= ROWS_BYTES:
+        if self.rows_bytes(dims) <= ROWS_BYTES:
             return round_up(dims.rows, self.tile_rows)
         size = dims.lda + dims.n * self.epilogue.element_bytes
         return round_up(max(LINES_BYTES // size, LEAST_ROWS), self.tile_rows)
@@ -192,7 +187,7 @@ class GemmSpec(PanelConstants[GemmDims]):
         arguments += self.product.arguments(
             inner,
             layout,
-            self._rows_bytes(dims),
+            self.rows_bytes(dims),
             dims.ldc,
             dims.ldr,
             scalars.int16_steps,
@@ -257,4 +252,5 @@ def gemm_spec(
     steps = -(-dims.k // 4)
     rows = tile_rows or best_tile_rows(isa, dims.rows, steps)
     spec = GemmSpec(isa, storage, rows, epilogue, overlap_of(isa, rows, steps, storage))
-    return replace(spec, reading=spec.best_reading(dims))
+    reading = reading_of(spec.layout(dims), dims.rows, spec.rows_bytes(dims), spec.overlap)
+    return replace(spec, reading=reading)

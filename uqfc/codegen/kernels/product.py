@@ -17,7 +17,7 @@ from uqfc.codegen.kernels.epilogue import Epilogue
 from uqfc.codegen.kernels.expand import emit_expand
 from uqfc.codegen.kernels.int16_sums import sums_in_int16
 from uqfc.codegen.kernels.operands import Operands
-from uqfc.codegen.kernels.reading import PLAIN, Reading, Shares
+from uqfc.codegen.kernels.reading import PLAIN, ROWS_BYTES, Reading, Shares
 from uqfc.codegen.kernels.tensor import smaller
 from uqfc.codegen.kernels.tile import Tile, overlap_name
 from uqfc.codegen.vector import LANES, Pointer, Value
@@ -25,8 +25,6 @@ from uqfc.packing import NARROW_BITS, PanelLayout, Storage, round_up, word_weigh
 
 BLOCK_BYTES = 256 * 1024
 """Aim for the size of the panels of a block."""
-ROWS_BYTES = 256 * 1024
-"""Rows of that size stay in a second level cache while one panel after the other is applied."""
 LINES_BYTES = 20 * 1024
 """Aim for the size of the inputs and outputs that a block of panels is applied to."""
 

@@ -16,6 +16,8 @@ from uqfc.codegen.kernels.tensor import larger, smaller
 from uqfc.codegen.vector import Value
 from uqfc.packing import NARROW_BITS, PanelLayout
 
+ROWS_BYTES = 256 * 1024
+"""Rows of that size stay in a second level cache while one panel after the other is applied."""
 LEAST_BYTES = 40 * 1024
 """Smaller weights may be in the second level cache from the last call. Prefetching them costs more
 than it saves, and decoding them saves less than the time to compile one more kind of tile is worth.
@@ -93,11 +95,13 @@ class Reading:
 PLAIN = Reading()
 
 
-def reading_of(layout: PanelLayout, rows: int, overlap: int) -> Reading:
-    """How to read the weights of a product of so many rows, all panels being applied one by one.
+def reading_of(layout: PanelLayout, rows: int, rows_bytes: int, overlap: int) -> Reading:
+    """How to read the weights of a product of so many rows.
 
-    ``overlap``: as in ``Tile``.
+    ``rows_bytes``: of their inputs and outputs; ``overlap``: as in ``Tile``.
     """
+    if rows_bytes > ROWS_BYTES:
+        return PLAIN
     steps = layout.segments * -(-layout.segment_k // 4)
     if not 0 < overlap < steps or layout.group_bytes < LEAST_BYTES:
         return PLAIN
