@@ -37,7 +37,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/dev.stamp
+types: .venv/models.stamp  # pyright reads the types of torch
 	$(BIN)/pyright
 
 layers: .venv/dev.stamp
